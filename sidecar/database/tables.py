@@ -1,0 +1,181 @@
+"""Every table, once. Stores name them; nobody else does.
+
+Each table of a user's things carries ``owner_id`` itself, with an index that starts with it, so
+that a row-level policy never needs a join.
+"""
+
+import json
+from datetime import datetime, timezone
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
+
+metadata = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+class UtcDateTime(sa.types.TypeDecorator[datetime]):
+    """An aware UTC datetime. SQLite has no time zones, so it is stored there as naive UTC."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        """Refuse naive datetimes; store UTC."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a datetime without a time zone cannot be stored")
+        value = value.astimezone(timezone.utc)
+        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: Any, dialect: sa.Dialect) -> datetime | None:  # noqa: ARG002
+        """Give back an aware UTC datetime."""
+        if value is None:
+            return None
+        moment: datetime = value
+        if moment.tzinfo is None:
+            return moment.replace(tzinfo=timezone.utc)
+        return moment.astimezone(timezone.utc)
+
+
+def dump_json(value: Any) -> str:
+    """JSON as stored: readable Unicode, so that a search in it works alike on both databases."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+# none_as_null: a missing value is SQL NULL on both databases, never the JSON text "null".
+Json = sa.JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
+
+workflows = sa.Table(
+    "comfyui_workflows",
+    metadata,
+    sa.Column("id", sa.Uuid, primary_key=True),
+    sa.Column("owner_id", sa.Uuid, nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("description", sa.Text, nullable=False, server_default=""),
+    sa.Column("tags", Json, nullable=False),
+    sa.Column("head_version", sa.Integer, nullable=False),
+    sa.Column("is_template", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("updated_at", UtcDateTime, nullable=False),
+    sa.Column("deleted_at", UtcDateTime),
+    sa.Index("ix_comfyui_workflows_page", "owner_id", "created_at", "id"),
+    sa.Index(
+        "uq_comfyui_workflows_name",
+        "owner_id",
+        "name",
+        unique=True,
+        sqlite_where=sa.text("deleted_at IS NULL"),
+        postgresql_where=sa.text("deleted_at IS NULL"),
+    ),
+)
+
+workflow_versions = sa.Table(
+    "comfyui_workflow_versions",
+    metadata,
+    sa.Column("workflow_id", sa.Uuid, sa.ForeignKey("comfyui_workflows.id"), primary_key=True),
+    sa.Column("version", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("owner_id", sa.Uuid, nullable=False),
+    sa.Column("author_id", sa.Uuid, nullable=False),
+    sa.Column("workflow_json", Json, nullable=False),
+    sa.Column("graph", Json),
+    sa.Column("inputs", Json, nullable=False),
+    sa.Column("sha256", sa.String(64), nullable=False),
+    sa.Column("note", sa.Text, nullable=False, server_default=""),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Index("ix_comfyui_workflow_versions_owner", "owner_id", "workflow_id", "version"),
+)
+
+loras = sa.Table(
+    "comfyui_lora_models",
+    metadata,
+    sa.Column("id", sa.Uuid, primary_key=True),
+    sa.Column("owner_id", sa.Uuid, nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("stem", sa.Text, nullable=False),
+    sa.Column("description", sa.Text, nullable=False, server_default=""),
+    sa.Column("tags", Json, nullable=False),
+    sa.Column("base_model", sa.Text),
+    sa.Column("trigger_words", Json, nullable=False),
+    sa.Column("head_version", sa.Integer, nullable=False),
+    sa.Column("preview_key", sa.Text),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("updated_at", UtcDateTime, nullable=False),
+    sa.Index("ix_comfyui_lora_models_page", "owner_id", "created_at", "id"),
+    sa.UniqueConstraint("owner_id", "stem", name="uq_comfyui_lora_models_stem"),
+)
+
+lora_versions = sa.Table(
+    "comfyui_lora_versions",
+    metadata,
+    sa.Column("lora_id", sa.Uuid, sa.ForeignKey("comfyui_lora_models.id"), primary_key=True),
+    sa.Column("version", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("owner_id", sa.Uuid, nullable=False),
+    sa.Column("sha256", sa.String(64), nullable=False),
+    sa.Column("autov3", sa.String(12), nullable=False),
+    sa.Column("bytes", sa.BigInteger, nullable=False),
+    sa.Column("object_key", sa.Text, nullable=False),
+    sa.Column("source", sa.String(20), nullable=False),
+    sa.Column("source_ref", sa.Text),
+    sa.Column("metadata", Json, nullable=False),
+    sa.Column("state", sa.String(10), nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Index("ix_comfyui_lora_versions_owner", "owner_id", "lora_id", "version"),
+    sa.Index("ix_comfyui_lora_versions_sha256", "owner_id", "sha256"),
+)
+
+runs = sa.Table(
+    "comfyui_workflow_runs",
+    metadata,
+    sa.Column("id", sa.Uuid, primary_key=True),
+    sa.Column("owner_id", sa.Uuid, nullable=False),
+    sa.Column("workflow_id", sa.Uuid),
+    sa.Column("workflow_version", sa.Integer),
+    sa.Column("source", sa.String(10), nullable=False),
+    sa.Column("status", sa.String(10), nullable=False),
+    sa.Column("input_params", Json, nullable=False),
+    sa.Column("prompt", Json, nullable=False),
+    sa.Column("extra_data", Json, nullable=False),
+    sa.Column("loras", Json, nullable=False),
+    sa.Column("worker_id", sa.Text),
+    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("progress", Json),
+    sa.Column("history", Json),
+    sa.Column("outputs", Json, nullable=False),
+    sa.Column("error", Json),
+    sa.Column("idempotency_key", sa.Text),
+    sa.Column("request_sha256", sa.String(64)),
+    sa.Column("gpu_seconds", sa.Float),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("started_at", UtcDateTime),
+    sa.Column("finished_at", UtcDateTime),
+    sa.Index("ix_comfyui_workflow_runs_page", "owner_id", "created_at", "id"),
+    sa.Index("ix_comfyui_workflow_runs_workflow", "owner_id", "workflow_id", "created_at"),
+    sa.Index("ix_comfyui_workflow_runs_status", "status", "created_at", "id"),
+    sa.Index("ix_comfyui_workflow_runs_served", "owner_id", "started_at"),
+    sa.UniqueConstraint(
+        "owner_id", "idempotency_key", name="uq_comfyui_workflow_runs_idempotency_key"
+    ),
+)
+
+run_events = sa.Table(
+    "comfyui_run_events",
+    metadata,
+    sa.Column("run_id", sa.Uuid, sa.ForeignKey("comfyui_workflow_runs.id"), primary_key=True),
+    sa.Column("seq", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("owner_id", sa.Uuid, nullable=False),
+    sa.Column("at", UtcDateTime, nullable=False),
+    sa.Column("type", sa.String(20), nullable=False),
+    sa.Column("data", Json, nullable=False),
+    sa.Index("ix_comfyui_run_events_owner", "owner_id", "run_id", "seq"),
+    sa.Index("ix_comfyui_run_events_at", "at"),
+)
