@@ -1,0 +1,189 @@
+"""The Engine port on DBOS: one durable workflow per attempt at a run.
+
+DBOS is one per process and finds workflows by the name they were registered under at import, so
+the steps it calls hang on a module variable while an engine runs.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import sqlalchemy as sa
+from dbos import (
+    DBOS,
+    DBOSPortableJSONSerializer,
+    SetWorkflowID,
+    WorkflowStatusString,
+)
+
+from . import Go, RunSteps
+
+APP_NAME = "atelier-sidecar"
+APP_VERSION = "attempt-1"
+"""Changed only when the order of the steps changes: DBOS resumes attempts of its own version."""
+
+_ENDED = [
+    WorkflowStatusString.SUCCESS.value,
+    WorkflowStatusString.ERROR.value,
+    WorkflowStatusString.CANCELLED.value,
+    WorkflowStatusString.MAX_RECOVERY_ATTEMPTS_EXCEEDED.value,
+]
+_FORGET_AT_ONCE = 200
+
+
+@dataclass
+class _Carrier:
+    """Calls the steps, and stops them all before anything they need is closed."""
+
+    steps: RunSteps
+    tasks: set[asyncio.Task[Go]] = field(default_factory=set)
+    closing: bool = False
+
+    async def call(self, step: Callable[[], Awaitable[Go]]) -> str:
+        """Run one step as a task of its own.
+
+        Once the engine closes, a step neither returns nor raises: DBOS would record either as the
+        outcome, and the attempt could not go on after the restart.
+        """
+        task = asyncio.ensure_future(self._await(step))
+        self.tasks.add(task)
+        try:
+            return (await task).value
+        except BaseException:
+            if self.closing:
+                await asyncio.Event().wait()
+            raise
+        finally:
+            self.tasks.discard(task)
+
+    async def _await(self, step: Callable[[], Awaitable[Go]]) -> Go:
+        if self.closing:
+            await asyncio.Event().wait()
+        return await step()
+
+    async def close(self) -> None:
+        """Cancel what runs and wait until it has let go."""
+        self.closing = True
+        tasks = list(self.tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+_carriers: list[_Carrier] = []
+
+
+def _carrier() -> _Carrier:
+    return _carriers[-1]
+
+
+@DBOS.step()
+async def _prepare(run_id: str, attempt: int) -> str:
+    carrier = _carrier()
+    return await carrier.call(lambda: carrier.steps.prepare(run_id, attempt))
+
+
+@DBOS.step()
+async def _submit(run_id: str, attempt: int) -> str:
+    carrier = _carrier()
+    return await carrier.call(lambda: carrier.steps.submit(run_id, attempt))
+
+
+@DBOS.step()
+async def _follow(run_id: str, attempt: int) -> str:
+    carrier = _carrier()
+    return await carrier.call(lambda: carrier.steps.follow(run_id, attempt))
+
+
+@DBOS.step()
+async def _collect(run_id: str, attempt: int) -> str:
+    carrier = _carrier()
+    return await carrier.call(lambda: carrier.steps.collect(run_id, attempt))
+
+
+@DBOS.step()
+async def _give_up(run_id: str, attempt: int, reason: str) -> str:
+    carrier = _carrier()
+
+    async def give_up() -> Go:
+        await carrier.steps.give_up(run_id, attempt, reason)
+        return Go.STOP
+
+    return await carrier.call(give_up)
+
+
+# None: a run that outlives many restarts is no reason to drop it; attempts are counted in its row.
+@DBOS.workflow(name="attempt", max_recovery_attempts=None)
+async def _attempt(run_id: str, attempt: int) -> None:
+    try:
+        for step in (_prepare, _submit, _follow, _collect):
+            if await step(run_id, attempt) != Go.ON:
+                return
+    except Exception as error:
+        await _give_up(run_id, attempt, f"{type(error).__name__}: {error}")
+
+
+class DbosEngine:
+    """See the Engine port. ``database`` is the engine for ``url``, which picks the dialect."""
+
+    def __init__(self, steps: RunSteps, database: sa.Engine, url: str) -> None:
+        self._carrier = _Carrier(steps)
+        self._database = database
+        self._url = url
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """DBOS between launch and destroy. On launch, attempts that a crash interrupted go on."""
+        _carriers.append(self._carrier)
+        try:
+            DBOS(
+                config={
+                    "name": APP_NAME,
+                    "application_version": APP_VERSION,
+                    "system_database_engine": self._database,
+                    "system_database_url": self._url,
+                    "executor_id": "local",  # always the same: a restart finds its own attempts
+                    "serializer": DBOSPortableJSONSerializer(),  # the default is pickle
+                    "use_listen_notify": False,
+                    "notification_listener_polling_interval_sec": 0.5,
+                    "log_level": "WARNING",
+                }
+            )
+            DBOS.launch()  # on the loop's thread: DBOS runs async workflows on this loop
+            yield
+        finally:
+            await self._carrier.close()
+            await asyncio.to_thread(DBOS.destroy)
+            # DBOS made its pool the loop's default; after destroy every to_thread would raise
+            asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor())
+            _carriers.remove(self._carrier)
+
+    async def start(self, run_id: str, attempt: int) -> bool:
+        """See the Engine port."""
+        with SetWorkflowID(f"{run_id}/{attempt}"):
+            handle = await DBOS.start_workflow_async(_attempt, run_id, attempt)
+        return (await handle.get_status()).status not in _ENDED
+
+    async def forget(self, before_seconds: float) -> int:
+        """See the Engine port."""
+        limit = time.time() - before_seconds
+        forgotten = 0
+        while True:
+            ended = await DBOS.list_workflows_async(
+                status=_ENDED,
+                completed_before=_iso(limit),
+                limit=_FORGET_AT_ONCE,
+                load_input=False,
+                load_output=False,
+            )
+            if not ended:
+                return forgotten
+            await DBOS.delete_workflows_async([workflow.workflow_id for workflow in ended])
+            forgotten += len(ended)
+
+
+def _iso(seconds: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

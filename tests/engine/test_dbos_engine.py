@@ -1,0 +1,173 @@
+"""The Engine port on DBOS: steps in order, across failures, stops and starts."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from sidecar.database.sqlite import sync_engine
+from sidecar.engine import Go
+from sidecar.engine.dbos import DbosEngine
+
+WAIT_SECONDS = 20
+
+
+class Steps:
+    """Real steps that write down what they were asked, and can be told to do worse."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.over = asyncio.Event()
+        self.special: dict[str, Callable[[], Awaitable[Go]]] = {}
+
+    async def _step(self, name: str) -> Go:
+        self.asked.append(name)
+        go = await self.special[name]() if name in self.special else Go.ON
+        if name == "collect" or go is Go.STOP:
+            self.over.set()
+        return go
+
+    async def prepare(self, run_id: str, attempt: int) -> Go:
+        return await self._step("prepare")
+
+    async def submit(self, run_id: str, attempt: int) -> Go:
+        return await self._step("submit")
+
+    async def follow(self, run_id: str, attempt: int) -> Go:
+        return await self._step("follow")
+
+    async def collect(self, run_id: str, attempt: int) -> Go:
+        return await self._step("collect")
+
+    async def give_up(self, run_id: str, attempt: int, reason: str) -> None:
+        self.asked.append(f"give up: {reason}")
+        self.over.set()
+
+    async def wait(self) -> list[str]:
+        await asyncio.wait_for(self.over.wait(), WAIT_SECONDS)
+        return self.asked
+
+
+class Stand:
+    """Builds engines on one file, as restarts of the sidecar do."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._database = sync_engine(file)
+
+    def engine(self, steps: Steps) -> DbosEngine:
+        return DbosEngine(steps, self._database, f"sqlite:///{self._file}")
+
+    def close(self) -> None:
+        self._database.dispose()
+
+
+@pytest.fixture
+def stand(tmp_path: Path) -> Stand:
+    return Stand(tmp_path / "engine.db")
+
+
+@pytest.fixture(autouse=True)
+def _close(stand: Stand) -> Iterator[None]:
+    yield
+    stand.close()
+
+
+async def ended(engine: DbosEngine, attempt: int = 1) -> None:
+    """Wait until DBOS has recorded the end, which comes just after the last step."""
+    for _ in range(WAIT_SECONDS * 20):
+        if not await engine.start("run", attempt):
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError("the attempt never ended")
+
+
+async def test_an_attempt_goes_through_its_steps_in_order(stand: Stand) -> None:
+    steps = Steps()
+    engine = stand.engine(steps)
+    async with engine.running():
+        assert await engine.start("run", 1)
+        assert await steps.wait() == ["prepare", "submit", "follow", "collect"]
+
+
+async def test_a_step_that_says_stop_ends_the_attempt(stand: Stand) -> None:
+    steps = Steps()
+    steps.special["submit"] = lambda: _answer(Go.STOP)
+    engine = stand.engine(steps)
+    async with engine.running():
+        await engine.start("run", 1)
+        assert await steps.wait() == ["prepare", "submit"]
+        await ended(engine)
+    assert steps.asked == ["prepare", "submit"]
+
+
+async def test_a_step_that_raises_makes_the_engine_give_the_run_up(stand: Stand) -> None:
+    steps = Steps()
+    steps.special["follow"] = _raise
+    engine = stand.engine(steps)
+    async with engine.running():
+        await engine.start("run", 1)
+        asked = await steps.wait()
+    assert asked == ["prepare", "submit", "follow", "give up: RuntimeError: bad day"]
+
+
+async def test_starting_an_attempt_twice_runs_it_once(stand: Stand) -> None:
+    steps = Steps()
+    engine = stand.engine(steps)
+    async with engine.running():
+        await asyncio.gather(*(engine.start("run", 1) for _ in range(5)))
+        await steps.wait()
+        await ended(engine)
+    assert steps.asked == ["prepare", "submit", "follow", "collect"]
+
+
+async def test_an_attempt_that_is_over_is_not_started_again(stand: Stand) -> None:
+    steps = Steps()
+    engine = stand.engine(steps)
+    async with engine.running():
+        await engine.start("run", 1)
+        await steps.wait()
+        await ended(engine)
+        assert not await engine.start("run", 1)
+        assert await engine.start("run", 2)
+
+
+async def test_a_stop_in_the_middle_of_a_step_is_no_outcome_and_a_restart_goes_on(
+    stand: Stand,
+) -> None:
+    first, in_follow = Steps(), asyncio.Event()
+
+    async def wait_for_ever() -> Go:
+        in_follow.set()
+        await asyncio.Event().wait()
+        return Go.ON
+
+    first.special["follow"] = wait_for_ever
+    engine = stand.engine(first)
+    async with engine.running():
+        await engine.start("run", 1)
+        await asyncio.wait_for(in_follow.wait(), WAIT_SECONDS)
+    second = Steps()
+    async with stand.engine(second).running():
+        assert await second.wait() == ["follow", "collect"]
+
+
+async def test_ended_attempts_are_forgotten_after_a_while(stand: Stand) -> None:
+    steps = Steps()
+    engine = stand.engine(steps)
+    async with engine.running():
+        await engine.start("run", 1)
+        await steps.wait()
+        await ended(engine)
+        assert await engine.forget(3600) == 0
+        assert await engine.forget(-3600) == 1
+        assert await engine.forget(-3600) == 0
+
+
+async def _answer(go: Go) -> Go:
+    return go
+
+
+async def _raise() -> Go:
+    raise RuntimeError("bad day")
