@@ -87,5 +87,9 @@ def cut(rows: Sequence[T], asked: PageQuery, place: Callable[[T], Cursor]) -> Pa
 
 
 def has_tag(column: sa.Column[Any], tag: str) -> sa.ColumnElement[bool]:
-    """Whether a JSON list of strings holds ``tag``; text search, which both databases have."""
-    return sa.cast(column, sa.Text).contains(json.dumps(tag, ensure_ascii=False), autoescape=True)
+    """Whether a JSON list of strings holds ``tag``, in any case: LIKE differs in that.
+
+    A search in the JSON text, which both databases have.
+    """
+    text = sa.func.lower(sa.cast(column, sa.Text))
+    return text.contains(json.dumps(tag.lower(), ensure_ascii=False), autoescape=True)
