@@ -53,7 +53,10 @@ def dump_json(value: Any) -> str:
 
 
 # none_as_null: a missing value is SQL NULL on both databases, never the JSON text "null".
+# JSONB where it is searched; what people gave us goes into ExactJson, which keeps the keys' order.
 Json = sa.JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
+
+ExactJson = sa.JSON(none_as_null=True)
 
 workflows = sa.Table(
     "comfyui_workflows",
@@ -86,9 +89,9 @@ workflow_versions = sa.Table(
     sa.Column("version", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("owner_id", sa.Uuid, nullable=False),
     sa.Column("author_id", sa.Uuid, nullable=False),
-    sa.Column("workflow_json", Json, nullable=False),
-    sa.Column("graph", Json),
-    sa.Column("inputs", Json, nullable=False),
+    sa.Column("workflow_json", ExactJson, nullable=False),
+    sa.Column("graph", ExactJson),
+    sa.Column("inputs", ExactJson, nullable=False),
     sa.Column("sha256", sa.String(64), nullable=False),
     sa.Column("note", sa.Text, nullable=False, server_default=""),
     sa.Column("created_at", UtcDateTime, nullable=False),
@@ -142,9 +145,9 @@ runs = sa.Table(
     sa.Column("workflow_version", sa.Integer),
     sa.Column("source", sa.String(10), nullable=False),
     sa.Column("status", sa.String(10), nullable=False),
-    sa.Column("input_params", Json, nullable=False),
-    sa.Column("prompt", Json, nullable=False),
-    sa.Column("extra_data", Json, nullable=False),
+    sa.Column("input_params", ExactJson, nullable=False),
+    sa.Column("prompt", ExactJson, nullable=False),
+    sa.Column("extra_data", ExactJson, nullable=False),
     sa.Column("loras", Json, nullable=False),
     sa.Column("worker_id", sa.Text),
     sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),

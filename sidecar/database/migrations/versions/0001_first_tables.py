@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from sidecar.database.tables import Json, UtcDateTime
+from sidecar.database.tables import ExactJson, Json, UtcDateTime
 
 revision = "0001"
 down_revision = None
@@ -44,9 +44,9 @@ def upgrade() -> None:
         sa.Column("workflow_version", sa.Integer(), nullable=True),
         sa.Column("source", sa.String(length=10), nullable=False),
         sa.Column("status", sa.String(length=10), nullable=False),
-        sa.Column("input_params", Json, nullable=False),
-        sa.Column("prompt", Json, nullable=False),
-        sa.Column("extra_data", Json, nullable=False),
+        sa.Column("input_params", ExactJson, nullable=False),
+        sa.Column("prompt", ExactJson, nullable=False),
+        sa.Column("extra_data", ExactJson, nullable=False),
         sa.Column("loras", Json, nullable=False),
         sa.Column("worker_id", sa.Text(), nullable=True),
         sa.Column("attempts", sa.Integer(), server_default="0", nullable=False),
@@ -174,9 +174,9 @@ def upgrade() -> None:
         sa.Column("version", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("owner_id", sa.Uuid(), nullable=False),
         sa.Column("author_id", sa.Uuid(), nullable=False),
-        sa.Column("workflow_json", Json, nullable=False),
-        sa.Column("graph", Json, nullable=True),
-        sa.Column("inputs", Json, nullable=False),
+        sa.Column("workflow_json", ExactJson, nullable=False),
+        sa.Column("graph", ExactJson, nullable=True),
+        sa.Column("inputs", ExactJson, nullable=False),
         sa.Column("sha256", sa.String(length=64), nullable=False),
         sa.Column("note", sa.Text(), server_default="", nullable=False),
         sa.Column("created_at", UtcDateTime(), nullable=False),
