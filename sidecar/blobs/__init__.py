@@ -1,0 +1,67 @@
+"""Where bytes are kept: the BlobStore protocol.
+
+Keys are relative paths with ``/`` such as ``user-<uuid>/loras/style.0a1b2c3d.safetensors``, made
+by us and never reused for other bytes. A blob is visible whole or not at all.
+"""
+
+import re
+from collections.abc import AsyncIterable, AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+_FORBIDDEN = re.compile(r"[\\:\x00-\x1f\x7f]")
+
+
+@dataclass(frozen=True)
+class StoredBlob:
+    """What was stored: size in bytes, sha256 in lower-case hex."""
+
+    size: int
+    sha256: str
+
+
+def checked_key(key: str) -> str:
+    """``key``, if every store can hold it and none takes it for another place; else ValueError.
+
+    No empty, ``.`` or ``..`` segment, backslash, colon (drives and streams of Windows) or control
+    character; and the first segment does not begin with a dot, where a store keeps its own files.
+    """
+    segments = key.split("/")
+    if any(segment in ("", ".", "..") for segment in segments):
+        raise ValueError(f"blob key with an empty or dotted segment: {key!r}")
+    if _FORBIDDEN.search(key) or key.startswith("."):
+        raise ValueError(f"blob key with a forbidden character: {key!r}")
+    return key
+
+
+class BlobStore(Protocol):
+    """Atomic, durable storage of immutable byte strings.
+
+    Every method raises UnavailableError("blobs") when the store is away, and StorageFullError
+    when it has no room; a key that ``checked_key`` refuses is a ValueError.
+    """
+
+    async def put(self, key: str, chunks: AsyncIterable[bytes]) -> StoredBlob:
+        """Store a stream. An error or cancellation leaves nothing under the key."""
+
+    def spool(self) -> AbstractAsyncContextManager[Path]:
+        """A free path for a file that may be adopted; what is there at the end is removed."""
+
+    async def adopt(self, key: str, file: Path) -> None:
+        """Store a finished local file and remove it from where it was, by renaming if possible."""
+
+    def open(
+        self, key: str, start: int = 0, length: int | None = None
+    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """Read a byte range, by default all of it. NotFoundError("blob") on entering."""
+
+    async def size(self, key: str) -> int | None:
+        """Size in bytes, or None when there is no such blob."""
+
+    async def delete(self, key: str) -> None:
+        """Remove a blob; nothing happens when it is not there."""
+
+    def keys(self, prefix: str) -> AsyncIterator[str]:
+        """Every key that starts with the prefix, in no particular order."""

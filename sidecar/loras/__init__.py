@@ -1,0 +1,1 @@
+"""The LoRA library: upload, versions, and files on ComfyUI's disk."""

@@ -1,0 +1,151 @@
+"""What people may call a LoRA, and how a prompt refers to one.
+
+A name is kept as typed. Its *stem*, the case-folded form, is what must be unique and what files
+are called, so that ``Style`` and ``style`` collide on every database and every file system alike.
+"""
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+from uuid import UUID
+
+from ..errors import ForbiddenError, InvalidError
+
+SUFFIX = ".safetensors"
+MAX_CHARACTERS = 200
+MAX_STEM_BYTES = 200
+"""With hash, suffix and a mark for unfinished files it stays below a file system's 255 bytes."""
+MAX_REFERENCE = 280
+"""A pinned path with the longest stem has 263 characters."""
+
+_NOT_IN_FILE_NAMES = set('<>:"/\\|?*')
+_JOINERS = {"\u200c", "\u200d"}  # Persian and emoji need them
+_DEVICES = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])", re.IGNORECASE)
+_USER_FOLDER = re.compile(r"user-", re.IGNORECASE)
+_SEPARATOR = re.compile(r"[/\\]")
+_DRIVE = re.compile(r"[A-Za-z]:")
+
+
+@dataclass(frozen=True)
+class LoraName:
+    """An accepted name, without the suffix, and its stem."""
+
+    name: str
+    stem: str
+
+
+@dataclass(frozen=True)
+class FileReference:
+    """A relative path in a prompt, with ``/``. ``stem`` is what it may name in a library."""
+
+    path: str
+    stem: str | None
+
+
+@dataclass(frozen=True)
+class PinnedReference:
+    """The caller's own pinned file, by the object key that its version has."""
+
+    object_key: str
+
+
+def lora_name(text: str) -> LoraName:
+    """Accept a name, with or without ``.safetensors``; InvalidError("invalid_lora_name")."""
+    name = unicodedata.normalize("NFC", text).strip()
+    if name.casefold().endswith(SUFFIX):
+        name = name[: -len(SUFFIX)].rstrip()
+    stem = stem_of(name)
+    if (problem := _problem(name, stem)) is not None:
+        raise InvalidError(
+            "invalid_lora_name",
+            f"A LoRA cannot be called {name[:80]!r}: {problem}.",
+            {"names": [name[:MAX_REFERENCE]], "reason": problem},
+        )
+    return LoraName(name, stem)
+
+
+def stem_of(name: str) -> str:
+    """The case-folded form of a name, the same for every spelling of it."""
+    folded = unicodedata.normalize("NFC", name).casefold()
+    return unicodedata.normalize("NFC", folded)
+
+
+def object_key(owner_id: UUID, stem: str, sha256: str) -> str:
+    """Where a version's bytes are kept."""
+    return f"user-{owner_id}/loras/{stem}.{sha256[:8]}{SUFFIX}"
+
+
+def pinned_path(key: str) -> PurePosixPath:
+    """Where the file of an object key is below ComfyUI's LoRA folder."""
+    folder, _, file = key.split("/")
+    return PurePosixPath(folder, file)
+
+
+def is_in_user_folder(path: str) -> bool:
+    """Whether a relative path, with either separator, is in somebody's folder."""
+    return len(_SEPARATOR.split(path)) > 1 and _USER_FOLDER.match(path) is not None
+
+
+def parse_reference(value: Any, own_folder: str) -> FileReference | PinnedReference:
+    """Read what a prompt holds as a LoRA's name.
+
+    ForbiddenError("foreign_lora") for a path that is or may be in someone else's folder, else
+    InvalidError("invalid_lora_name") for what can be no file below ComfyUI's LoRA folder.
+    """
+    if not isinstance(value, str):
+        raise _invalid(value)
+    path = value.replace("\\", "/")
+    segments = path.split("/")
+    if _is_foreign(segments, own_folder):
+        raise ForbiddenError("foreign_lora", f"{value[:80]!r} is not yours.", {"names": [value]})
+    if not value or len(value) > MAX_REFERENCE or _DRIVE.match(path):
+        raise _invalid(value)
+    if any(segment.strip() in ("", ".", "..") for segment in segments):
+        raise _invalid(value)
+    if any(unicodedata.category(c) in ("Cc", "Cs") for c in value):
+        raise _invalid(value)
+    if len(segments) > 1 and segments[0].casefold() == own_folder:
+        return PinnedReference(f"{own_folder}/loras/{'/'.join(segments[1:])}")
+    if len(segments) > 1:
+        return FileReference(path, None)
+    bare = path[: -len(SUFFIX)] if path.casefold().endswith(SUFFIX) else path
+    return FileReference(path, stem_of(bare.strip()))
+
+
+def _problem(name: str, stem: str) -> str | None:
+    if not name:
+        return "it is empty"
+    if len(name) > MAX_CHARACTERS or len(stem.encode("utf-8", "replace")) > MAX_STEM_BYTES:
+        return f"it is longer than {MAX_CHARACTERS} characters or {MAX_STEM_BYTES} bytes"
+    if any(c in _NOT_IN_FILE_NAMES for c in name):
+        return 'it holds one of < > : " / \\ | ? *'
+    if not all(_is_visible(c) for c in name):
+        return "it holds a control character or an invisible one"
+    if name.startswith(".") or name.endswith("."):
+        return "it starts or ends with a dot"
+    if _DEVICES.fullmatch(stem.split(".")[0].rstrip()):
+        return "Windows keeps this name for a device"
+    return None
+
+
+def _is_visible(character: str) -> bool:
+    """Marks that turn the direction of writing hide what a name says; they are of kind Cf."""
+    return character in _JOINERS or unicodedata.category(character) not in {
+        "Cc", "Cf", "Cs", "Cn", "Zl", "Zp",
+    }  # fmt: skip
+
+
+def _is_foreign(segments: list[str], own_folder: str) -> bool:
+    """Whether a path leads into, or with ``..`` also only through, somebody else's folder."""
+    folders = [part for part in segments[:-1] if part.strip() not in ("", ".", "..")]
+    entered = folders if ".." in segments else folders[:1]
+    return any(_USER_FOLDER.match(part) and part.casefold() != own_folder for part in entered)
+
+
+def _invalid(value: Any) -> InvalidError:
+    shown = value[:MAX_REFERENCE] if isinstance(value, str) else value
+    return InvalidError(
+        "invalid_lora_name", f"{str(shown)[:80]!r} is no name of a LoRA.", {"names": [shown]}
+    )

@@ -1,0 +1,161 @@
+"""LoRAs over HTTP."""
+
+from aiohttp import web
+
+from ..http.bodies import path_id, path_number, read_json, read_query, reply
+from ..http.files import Download, send_file
+from ..http.keys import principal_of
+from ..http.routing import Part, Route
+from .models import LoraChange, LoraList, LoraNames, LoraQuery, LoraView, VersionQuery
+from .multipart import refuse_longer, upload_parts
+from .service import LoraService
+
+LORAS = web.AppKey("loras", LoraService)
+
+_FILE = Part("file", "file", required=True, note="A .safetensors file.")
+_TAGS = "A JSON list of texts, or words between commas."
+
+
+async def add(request: web.Request) -> web.Response:
+    """Store a LoRA, or the next version of one."""
+    loras = request.app[LORAS]
+    refuse_longer(request, loras.max_bytes)
+    detail, created = await loras.add(principal_of(request), upload_parts(request))
+    return reply(LoraView.of_detail(detail), status=201 if created else 200)
+
+
+async def page(request: web.Request) -> web.Response:
+    """List LoRAs."""
+    asked = read_query(request, LoraQuery)
+    return reply(LoraList.of(await request.app[LORAS].page(principal_of(request), asked)))
+
+
+async def names(request: web.Request) -> web.Response:
+    """List what a prompt may name."""
+    found = await request.app[LORAS].names(principal_of(request))
+    return reply(LoraNames(list(found)))
+
+
+async def get(request: web.Request) -> web.Response:
+    """Show a LoRA."""
+    found = await request.app[LORAS].get(principal_of(request), path_id(request, "lora"))
+    return reply(LoraView.of_detail(found))
+
+
+async def edit(request: web.Request) -> web.Response:
+    """Change a LoRA's name, description or tags."""
+    lora_id = path_id(request, "lora")
+    change = await read_json(request, LoraChange)
+    changed = await request.app[LORAS].edit(principal_of(request), lora_id, change)
+    return reply(LoraView.of_detail(changed))
+
+
+async def delete(request: web.Request) -> web.Response:
+    """Delete a LoRA."""
+    await request.app[LORAS].delete(principal_of(request), path_id(request, "lora"))
+    return web.Response(status=204)
+
+
+async def file(request: web.Request) -> web.StreamResponse:
+    """Download a version."""
+    asked = read_query(request, VersionQuery)
+    found = await request.app[LORAS].file(
+        principal_of(request), path_id(request, "lora"), asked.version
+    )
+    download = Download(found.filename, "application/octet-stream", found.size, found.sha256)
+    return await send_file(request, download, found.open)
+
+
+async def add_version(request: web.Request) -> web.Response:
+    """Store a further version."""
+    loras = request.app[LORAS]
+    refuse_longer(request, loras.max_bytes)
+    detail, created = await loras.add_version(
+        principal_of(request), path_id(request, "lora"), upload_parts(request)
+    )
+    return reply(LoraView.of_detail(detail), status=201 if created else 200)
+
+
+async def restore(request: web.Request) -> web.Response:
+    """Make an older version the head again."""
+    restored = await request.app[LORAS].restore(
+        principal_of(request),
+        path_id(request, "lora"),
+        path_number(request, "lora_version", "version"),
+    )
+    return reply(LoraView.of_detail(restored))
+
+
+ROUTES: tuple[Route, ...] = (
+    Route(
+        "POST",
+        "/loras",
+        add,
+        "Upload a LoRA; under a name you have it is the next version. "
+        "Bytes that are there already answer 200.",
+        form=(
+            _FILE,
+            Part("name", "text", note="By default the file's."),
+            Part("description", "text"),
+            Part("tags", "text", note=_TAGS),
+        ),
+        answer=LoraView,
+        status=201,
+        also=(200,),
+        errors=(409, 413, 415, 503, 507),
+    ),
+    Route("GET", "/loras", page, "List LoRAs", query=LoraQuery, answer=LoraList),
+    Route(
+        "GET",
+        "/loras/names",
+        names,
+        "What a prompt may name: your LoRAs, then ComfyUI's shared files",
+        answer=LoraNames,
+    ),
+    Route("GET", "/loras/{id}", get, "Show a LoRA", answer=LoraView, errors=(404,)),
+    Route(
+        "PATCH",
+        "/loras/{id}",
+        edit,
+        "Change a LoRA's name, description or tags",
+        body=LoraChange,
+        answer=LoraView,
+        errors=(404, 409, 413),
+    ),
+    Route(
+        "DELETE",
+        "/loras/{id}",
+        delete,
+        "Delete a LoRA and its files; not while a run needs it",
+        status=204,
+        errors=(404, 409),
+    ),
+    Route(
+        "GET",
+        "/loras/{id}/file",
+        file,
+        "Download a LoRA's newest version or another one",
+        query=VersionQuery,
+        content_type="application/octet-stream",
+        errors=(404, 416, 503),
+    ),
+    Route(
+        "POST",
+        "/loras/{id}/versions",
+        add_version,
+        "Upload a further version, which becomes the head",
+        form=(_FILE,),
+        answer=LoraView,
+        status=201,
+        also=(200,),
+        errors=(404, 409, 413, 415, 503, 507),
+    ),
+    Route(
+        "POST",
+        "/loras/{id}/versions/{version}/restore",
+        restore,
+        "Make an older version the head again",
+        answer=LoraView,
+        errors=(404,),
+    ),
+)

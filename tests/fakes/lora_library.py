@@ -1,0 +1,79 @@
+"""A LoRA library beside the stand-in for ComfyUI."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID, uuid4
+
+from clock import FakeClock
+from lora_pins import AlteredBlobs
+
+from sidecar.comfyui.client import connected
+from sidecar.comfyui.stand_in import StandIn, serving
+from sidecar.database.sqlite import SqliteDatabase
+from sidecar.loras.models import LoraDetail
+from sidecar.loras.service import LoraService
+from sidecar.loras.sync import LoraSync
+from sidecar.loras.uploads import FilePart, TextPart, UploadParts
+from sidecar.principal import Principal
+
+MAX_BYTES = 8 << 20
+ANN = Principal(UUID(int=1))
+BEN = Principal(UUID(int=2))
+
+
+@dataclass
+class Library:
+    """The service, and what it works on."""
+
+    service: LoraService
+    database: SqliteDatabase
+    blobs: AlteredBlobs
+    sync: LoraSync
+    comfyui: StandIn
+    clock: FakeClock
+    loras_dir: Path
+
+    async def upload(
+        self, data: bytes, filename: str = "style.safetensors", who: Principal = ANN, **texts: str
+    ) -> tuple[LoraDetail, bool]:
+        """Upload a file as ``who``."""
+        self.clock.tick()
+        return await self.service.add(who, form(data, filename, texts))
+
+    def share(self, name: str) -> None:
+        """Put a file into ComfyUI's folder, as its operator would."""
+        path = self.loras_dir / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"shared")
+
+    async def keys(self) -> set[str]:
+        """Every blob."""
+        return {key async for key in self.blobs.keys("")}
+
+
+async def form(data: bytes, filename: str | None, texts: Mapping[str, str]) -> UploadParts:
+    """Parts as a request brings them: the file first, which is the harder order."""
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for offset in range(0, len(data), 100_000):
+            yield data[offset : offset + 100_000]
+
+    yield FilePart(filename, chunks())
+    for name, value in texts.items():
+        yield TextPart(name, value)
+
+
+@asynccontextmanager
+async def opened_library(
+    database: SqliteDatabase, clock: FakeClock, folder: Path
+) -> AsyncIterator[Library]:
+    """A library whose files are all below ``folder``."""
+    blobs = AlteredBlobs(folder / "blobs")
+    loras_dir = folder / "loras"
+    sync = LoraSync(blobs, loras_dir)
+    stand_in = StandIn(folder / "comfyui", loras_dir)
+    async with serving(stand_in) as url, connected(url, client_id="test") as comfyui:
+        service = LoraService(database, blobs, sync, comfyui, clock, uuid4, MAX_BYTES)
+        yield Library(service, database, blobs, sync, stand_in, clock, loras_dir)

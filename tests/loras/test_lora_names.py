@@ -1,0 +1,95 @@
+"""What a LoRA may be called, and how prompts refer to one."""
+
+from typing import Any
+
+import pytest
+
+from sidecar.errors import ForbiddenError, InvalidError
+from sidecar.loras.names import FileReference, PinnedReference, lora_name, parse_reference
+
+OWN = "user-00000000-0000-4000-8000-000000000001"
+OTHER = "user-00000000-0000-4000-8000-000000000002"
+
+
+@pytest.mark.parametrize(
+    ("typed", "name", "stem"),
+    [
+        ("style", "style", "style"),
+        ("Style.safetensors", "Style", "style"),
+        ("  My Style v1.5.SAFETENSORS ", "My Style v1.5", "my style v1.5"),
+        ("ole\u0301", "ol\u00e9", "ol\u00e9"),
+        ("STRASSE", "STRASSE", "strasse"),
+        ("Stra\u00dfe", "Stra\u00dfe", "strasse"),
+        ("\u6c34\u5f69", "\u6c34\u5f69", "\u6c34\u5f69"),
+        ("user-portrait", "user-portrait", "user-portrait"),
+        ("console", "console", "console"),
+        ("x" * 200, "x" * 200, "x" * 200),
+    ],
+)
+def test_a_good_name_is_kept_as_typed(typed: str, name: str, stem: str) -> None:
+    assert (lora_name(typed).name, lora_name(typed).stem) == (name, stem)
+
+
+HOSTILE_NAMES = [
+    "", "   ", ".safetensors", ".", "..", "...", ".hidden", "dot.", "a/b", "..\\evil", "C:evil",
+    "/etc/passwd", "a\0b", "a\nb", "a\x7fb", "a\u202eb", "a\u200bb", "a\ud800b", "a\u2028b", "a<b",
+    "a>b", 'a"b', "a|b", "a?b", "a*b", "con", "NUL", "nul.v1", "COM1", "lpt\u00b9", "CONIN$",
+    "x" * 201, "\u6c34" * 70, "x" * 300,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("typed", HOSTILE_NAMES)
+def test_a_name_that_some_system_cannot_keep_is_refused(typed: str) -> None:
+    with pytest.raises(InvalidError) as caught:
+        lora_name(typed)
+    assert caught.value.code == "invalid_lora_name"
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("Style", FileReference("Style", "style")),
+        ("style.safetensors", FileReference("style.safetensors", "style")),
+        ("anime/x.safetensors", FileReference("anime/x.safetensors", None)),
+        ("anime\\x.safetensors", FileReference("anime/x.safetensors", None)),
+        ("anime/user-made/x", FileReference("anime/user-made/x", None)),
+        ("user-portrait.safetensors", FileReference("user-portrait.safetensors", "user-portrait")),
+        (f"{OWN}/s.0a1b2c3d.safetensors", PinnedReference(f"{OWN}/loras/s.0a1b2c3d.safetensors")),
+        (f"{OWN}\\s.0a1b2c3d.safetensors", PinnedReference(f"{OWN}/loras/s.0a1b2c3d.safetensors")),
+    ],
+)
+def test_a_reference_is_read_with_either_separator(written: str, expected: object) -> None:
+    assert parse_reference(written, OWN) == expected
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        f"{OTHER}/x.safetensors",
+        f"{OTHER}\\x.safetensors",
+        f"{OTHER.upper()}/x.safetensors",
+        f"./{OTHER}/x",
+        f"//{OTHER}/x",
+        f"a/../{OTHER}/x",
+        f"{OWN}/../{OTHER}/x",
+        f"{OWN}\\..\\{OTHER}\\x",
+        f"{OTHER}./x",
+        "user-a/x",
+        "User-a/x",
+    ],
+)
+def test_somebody_else_s_folder_is_foreign_however_it_is_written(written: str) -> None:
+    with pytest.raises(ForbiddenError) as caught:
+        parse_reference(written, OWN)
+    assert caught.value.code == "foreign_lora"
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["", ".", "..", "../x", "a/../x", "a//x", "a/./x", "/x", "\\x", "C:\\x", "c:x", "\\\\server\\x",
+     " /x", "a\0", "a\nb", "x/", "x" * 300, 5, 1.5, True, None, ["x"], {"a": 1}],
+)  # fmt: skip
+def test_what_can_be_no_file_is_refused(written: Any) -> None:
+    with pytest.raises(InvalidError) as caught:
+        parse_reference(written, OWN)
+    assert caught.value.code == "invalid_lora_name"
