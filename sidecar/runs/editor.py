@@ -1,0 +1,154 @@
+"""Prompts that are queued inside ComfyUI, by the editor's own button or a script."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+from uuid import UUID
+
+from ..clock import Clock, NewId
+from ..database import Database
+from ..errors import InvalidError, NotFoundError
+from ..loras.models import LoraPin
+from ..loras.service import LoraService
+from ..loras.sync import LoraSync
+from ..principal import SYSTEM, Principal
+from .admission import Admission
+from .journal import RunJournal
+from .models import AdmittedOrder, ResolvedLora, Run, Source, Status
+from .steps import refused
+from .store import RunQueue, RunStore
+
+PARTIAL = "partial_execution_targets"
+_SECRETS = ("auth_token_comfy_org", "api_key_comfy_org")
+_KEPT_FIELDS = ("client_id", "extra_data", "number", "front", PARTIAL)
+
+
+class EditorRuns:
+    """Admits prompts for the pack, and serves its nodes."""
+
+    def __init__(
+        self,
+        database: Database,
+        admission: Admission,
+        loras: LoraService,
+        sync: LoraSync,
+        journal: RunJournal,
+        clock: Clock,
+        new_id: NewId,
+        *,
+        worker_id: str,
+        start: Callable[[UUID, int], Any],
+    ) -> None:
+        self._database = database
+        self._admission = admission
+        self._loras = loras
+        self._sync = sync
+        self._journal = journal
+        self._clock = clock
+        self._new_id = new_id
+        self._worker_id = worker_id
+        self._start = start
+
+    async def admit(
+        self, principal: Principal, body: Mapping[str, Any]
+    ) -> tuple[UUID, dict[str, Any]]:
+        """The run, and the body that ComfyUI shall be given instead of ``body``.
+
+        Raises what Admission.admit raises, and InvalidError("invalid_prompt_request") for the
+        fields that would stop ComfyUI itself.
+        """
+        _check_fields(body)
+        admitted = await self._admission.admit(principal, body.get("prompt"))
+        for pin in admitted.needed_first:
+            await self._sync.ensure(pin)
+        run = Run(
+            id=self._new_id(),
+            owner_id=principal.id,
+            source=Source.EDITOR,
+            status=Status.PREPARING,
+            prompt=admitted.prompt,
+            loras=admitted.pins,
+            created_at=self._clock.now(),
+            extra_data=_stored(body),
+            worker_id=self._worker_id,
+            attempts=1,
+            started_at=self._clock.now(),
+        )
+        await self._journal.add(run)
+        await self._start(run.id, 1)
+        kept = {name: body[name] for name in _KEPT_FIELDS if name in body}
+        return run.id, {**kept, "prompt": admitted.prompt, "prompt_id": str(run.id)}
+
+    async def answered(self, order: AdmittedOrder) -> None:
+        """What ComfyUI said to an admitted prompt; a refusal ends the run."""
+        run = await self._run(order.run_id)
+        if order.status == 200:
+            return
+        details = order.answer if isinstance(order.answer, dict) else {}
+        await self._journal.finish(run, Status.FAILED, error=refused(details))
+
+    async def resolve(self, asker: Principal, prompt_id: str | None, lora: str) -> LoraPin | str:
+        """What a node's ``lora_name`` stands for: a pin, or the name of a file of ComfyUI's own."""
+        principal = await self._behind(prompt_id) or asker
+        return (await self._loras.pin(principal, [lora]))[lora]
+
+    async def fetch(self, pin: LoraPin, on_progress: Callable[[int, int], None]) -> ResolvedLora:
+        """Put it on ComfyUI's disk; ``on_progress`` gets bytes done and of how many."""
+        await self._sync.ensure(pin, on_progress)
+        return resolved(pin)
+
+    async def _behind(self, prompt_id: str | None) -> Principal | None:
+        """Who runs this prompt; None for one that we know nothing of."""
+        try:
+            run_id = UUID(prompt_id or "")
+        except ValueError:
+            return None
+        async with self._database.transaction(SYSTEM, read_only=True) as tx:
+            owner_id = await RunQueue(tx).owner_of(run_id)
+        return None if owner_id is None else Principal(owner_id)
+
+    async def _run(self, run_id: UUID) -> Run:
+        principal = await self._behind(str(run_id))
+        if principal is None:
+            raise NotFoundError("run")
+        async with self._database.transaction(principal, read_only=True) as tx:
+            return await RunStore(tx).get(run_id)
+
+
+def resolved(found: LoraPin | str) -> ResolvedLora:
+    """As the node needs it."""
+    if isinstance(found, str):
+        return ResolvedLora(path=found.replace("\\", "/"))
+    return ResolvedLora(
+        path=str(found.path), sha256=found.sha256, name=found.name, version=found.version
+    )
+
+
+def _stored(body: Mapping[str, Any]) -> dict[str, Any]:
+    """What another attempt needs besides the prompt. Tokens are not kept."""
+    extra = {key: value for key, value in body.get("extra_data", {}).items() if key not in _SECRETS}
+    for name in ("client_id", PARTIAL):
+        if name in body:
+            extra[name] = body[name]
+    return extra
+
+
+def _check_fields(body: Mapping[str, Any]) -> None:
+    """Each of these ends ComfyUI 0.3.64's worker thread, or its process."""
+    wrong = {}
+    if not isinstance(body.get("extra_data", {}), dict):
+        wrong["extra_data"] = "expected an object"
+    if not isinstance(body.get("client_id", ""), str):
+        wrong["client_id"] = "expected text"
+    number = body.get("number", 0)
+    if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
+        wrong["number"] = "expected a finite number"
+    targets = body.get(PARTIAL)
+    if targets is not None and not (
+        isinstance(targets, list) and all(isinstance(target, str) for target in targets)
+    ):
+        wrong[PARTIAL] = "expected a list of node ids"
+    if wrong:
+        raise InvalidError(
+            "invalid_prompt_request", "Some fields cannot be accepted.", {"fields": wrong}
+        )
