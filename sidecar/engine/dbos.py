@@ -5,6 +5,7 @@ the steps it calls hang on a module variable while an engine runs.
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -149,9 +150,10 @@ class DbosEngine:
                     "serializer": DBOSPortableJSONSerializer(),  # the default is pickle
                     "use_listen_notify": False,
                     "notification_listener_polling_interval_sec": 0.5,
-                    "log_level": "WARNING",
+                    "log_level": "ERROR",  # it warns of every attempt that it resumes
                 }
             )
+            _log_as_everyone_does()
             DBOS.launch()  # on the loop's thread: DBOS runs async workflows on this loop
             yield
         finally:
@@ -183,6 +185,13 @@ class DbosEngine:
                 return forgotten
             await DBOS.delete_workflows_async([workflow.workflow_id for workflow in ended])
             forgotten += len(ended)
+
+
+def _log_as_everyone_does() -> None:
+    """DBOS writes to stderr in a format of its own."""
+    logger = logging.getLogger("dbos")
+    logger.handlers.clear()
+    logger.propagate = True
 
 
 def _iso(seconds: float) -> str:

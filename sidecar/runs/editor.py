@@ -14,9 +14,10 @@ from ..loras.sync import LoraSync
 from ..principal import SYSTEM, Principal
 from .admission import Admission
 from .journal import RunJournal
-from .models import AdmittedOrder, ResolvedLora, Run, Source, Status
+from .models import Run, Source, Status
 from .steps import refused
 from .store import RunQueue, RunStore
+from .views import AdmittedOrder, ResolvedLora
 
 PARTIAL = "partial_execution_targets"
 _SECRETS = ("auth_token_comfy_org", "api_key_comfy_org")

@@ -13,7 +13,7 @@ from ..http.keys import principal_of
 from ..http.routing import Route
 from ..loras.models import LoraPin
 from .editor import EditorRuns, resolved
-from .models import AdmitAnswer, AdmitOrder, AdmittedOrder, EnsureOrder, ResolvedLora
+from .views import AdmitAnswer, AdmitOrder, AdmittedOrder, EnsureOrder, ResolvedLora
 
 EDITOR = web.AppKey("editor_runs", EditorRuns)
 

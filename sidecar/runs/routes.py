@@ -12,8 +12,9 @@ from ..http.bodies import path_id, path_number, read_json, read_query, reply
 from ..http.files import Download, send_file
 from ..http.keys import principal_of
 from ..http.routing import BASE, Route
-from .models import PromptOrder, Run, RunOrder, RunPage, RunQuery, RunView
+from .models import Run
 from .service import Heartbeat, RunService, event_data
+from .views import PromptOrder, RunOrder, RunPage, RunQuery, RunView
 
 RUNS = web.AppKey("runs", RunService)
 BLOBS = web.AppKey("run_blobs", BlobStore)

@@ -15,11 +15,12 @@ from ..database.pages import Page
 from ..errors import ConflictError, NotFoundError, QuotaError
 from ..principal import SYSTEM, Principal
 from ..workflows.service import WorkflowService
-from .admission import Admission
+from .admission import Admission, Admitted
 from .feed import RunFeed
 from .journal import RunJournal
-from .models import Event, Output, PromptOrder, Run, RunOrder, RunQuery, Source, Status
+from .models import Event, Output, Run, Source, Status
 from .store import RunQueue, RunStore
+from .views import PromptOrder, RunOrder, RunQuery
 
 HEARTBEAT_SECONDS = 15.0
 _RETRY_AFTER = 30
@@ -73,25 +74,17 @@ class RunService:
         admitted = await self._admission.admit(
             principal, workflow.prompt, workflow.inputs, order.input_params
         )
-        extra_data = (
-            {} if workflow.graph is None else {"extra_pnginfo": {"workflow": workflow.graph}}
-        )
-        run = Run(
-            id=self._new_id(),
-            owner_id=principal.id,
-            source=Source.API,
-            status=Status.QUEUED,
-            prompt=admitted.prompt,
-            loras=admitted.pins,
-            created_at=self._clock.now(),
+        graph = workflow.graph
+        return await self._queue(
+            principal,
+            admitted,
             workflow_id=workflow_id,
             workflow_version=workflow.version,
             input_params=order.input_params,
-            extra_data=extra_data,
+            extra_data={} if graph is None else {"extra_pnginfo": {"workflow": graph}},
             idempotency_key=key,
             request_sha256=request,
         )
-        return await self._queue(principal, run)
 
     async def run_prompt(self, principal: Principal, order: PromptOrder, key: str | None) -> Run:
         """Queue a run of a graph that is not stored. The key works as above."""
@@ -101,38 +94,26 @@ class RunService:
         admitted = await self._admission.admit(
             principal, order.workflow_json, (), order.input_params
         )
-        run = Run(
-            id=self._new_id(),
-            owner_id=principal.id,
-            source=Source.API,
-            status=Status.QUEUED,
-            prompt=admitted.prompt,
-            loras=admitted.pins,
-            created_at=self._clock.now(),
+        return await self._queue(
+            principal,
+            admitted,
             input_params=order.input_params,
             idempotency_key=key,
             request_sha256=request,
         )
-        return await self._queue(principal, run)
 
     async def retry(self, principal: Principal, run_id: UUID) -> Run:
         """Queue a new run of exactly what this one ran: same prompt, same LoRA versions."""
         old = await self.get(principal, run_id)
         admitted = await self._admission.admit(principal, old.prompt)
-        run = Run(
-            id=self._new_id(),
-            owner_id=principal.id,
-            source=Source.API,
-            status=Status.QUEUED,
-            prompt=admitted.prompt,
-            loras=admitted.pins,
-            created_at=self._clock.now(),
+        return await self._queue(
+            principal,
+            admitted,
             workflow_id=old.workflow_id,
             workflow_version=old.workflow_version,
             input_params=old.input_params,
-            extra_data={k: v for k, v in old.extra_data.items() if k == "extra_pnginfo"},
+            extra_data={k: v for k, v in old.extra_data.items() if k != "client_id"},
         )
-        return await self._queue(principal, run)
 
     async def get(self, principal: Principal, run_id: UUID) -> Run:
         """One run, or NotFoundError."""
@@ -223,15 +204,18 @@ class RunService:
             )
         return run
 
-    async def _queue(self, principal: Principal, run: Run) -> Run:
-        async with self._database.transaction(principal, read_only=True) as tx:
-            unfinished = await RunStore(tx).count_unfinished()
-        if unfinished >= self._max_unfinished:
-            raise QuotaError(
-                "too_many_runs",
-                f"You have {unfinished} unfinished runs; {self._max_unfinished} are allowed.",
-                {"retry_after": _RETRY_AFTER, "max_unfinished": self._max_unfinished},
-            )
+    async def _queue(self, principal: Principal, admitted: Admitted, **fields: Any) -> Run:
+        run = Run(
+            id=self._new_id(),
+            owner_id=principal.id,
+            source=Source.API,
+            status=Status.QUEUED,
+            prompt=admitted.prompt,
+            loras=admitted.pins,
+            created_at=self._clock.now(),
+            **fields,
+        )
+        await self._refuse_too_many(principal)
         try:
             await self._journal.add(run)
         except ConflictError:
@@ -244,6 +228,16 @@ class RunService:
             return earlier
         self._submitted()
         return run
+
+    async def _refuse_too_many(self, principal: Principal) -> None:
+        async with self._database.transaction(principal, read_only=True) as tx:
+            unfinished = await RunStore(tx).count_unfinished()
+        if unfinished >= self._max_unfinished:
+            raise QuotaError(
+                "too_many_runs",
+                f"You have {unfinished} unfinished runs; {self._max_unfinished} are allowed.",
+                {"retry_after": _RETRY_AFTER, "max_unfinished": self._max_unfinished},
+            )
 
 
 def _fingerprint(request: Any) -> str:

@@ -22,10 +22,10 @@ from .models import (
     Progress,
     Run,
     RunError,
-    RunQuery,
     Source,
     Status,
 )
+from .views import RunQuery
 
 _pins = TypeAdapter(tuple[LoraPin, ...])
 _outputs = TypeAdapter(tuple[Output, ...])

@@ -4,7 +4,7 @@ import asyncio
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from studio import FINAL, Studio, drawing, lora_file, settings_for, stand_in_at, studio
+from studio import Studio, drawing, lora_file, settings_for, stand_in_at, studio
 
 from sidecar.comfyui.stand_in import StandIn
 from sidecar.principal import LOCAL
@@ -55,8 +55,7 @@ async def test_a_comfyui_that_always_forgets_fails_the_run_after_its_attempts(
     ):
         run = await client.run(drawing())
         for attempt in range(1, 4):
-            while (await client.until(run["id"], "running", *FINAL))["attempts"] < attempt:
-                await asyncio.sleep(0.02)
+            await client.until(run["id"], "running", attempts=attempt)
             await stand_in.forget_everything()
         ended = await client.until(run["id"])
     assert (ended["status"], ended["error"]["code"]) == ("failed", "comfyui_lost_prompt")

@@ -76,6 +76,7 @@ async def test_an_identical_prompt_again_has_its_outputs_too(
     first = await studio.until((await studio.run(drawing()))["id"])
     second = await studio.until((await studio.run(drawing()))["id"])
     assert second["outputs"][0]["sha256"] == first["outputs"][0]["sha256"]
+    assert len(list((stand_in.folders.base / "output").rglob("*.png"))) == 1  # it was cached
 
 
 async def test_events_tell_the_whole_story_and_resume_after_any_of_them(studio: Studio) -> None:

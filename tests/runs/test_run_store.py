@@ -9,8 +9,9 @@ from some_runs import some_run
 from sidecar.database import Database
 from sidecar.errors import ConflictError, NotFoundError
 from sidecar.principal import LOCAL, SYSTEM, Principal
-from sidecar.runs.models import FINAL, UNFINISHED, Run, RunError, RunQuery, Status
+from sidecar.runs.models import FINAL, UNFINISHED, Run, RunError, Status
 from sidecar.runs.store import RunQueue, RunStore
+from sidecar.runs.views import RunQuery
 
 ANNA, BOB = Principal(uuid4()), Principal(uuid4())
 
