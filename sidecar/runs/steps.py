@@ -3,6 +3,7 @@
 A step reads the run's row first and goes by it: the engine only remembers which step is next.
 """
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from uuid import UUID
@@ -30,6 +31,8 @@ LISTING_SECONDS = 10.0
 EDITOR_SECONDS = 30.0
 """The editor's prompt is on its way from the admission to ComfyUI's queue for so long at most."""
 _LOOK_AGAIN_SECONDS = 0.25
+_WITHDRAWALS = 240
+"""One minute: a node that does not look at the interrupt ends by itself or not at all."""
 
 
 class Attempt:
@@ -156,9 +159,17 @@ class Attempt:
     async def _let_go(self, run_id: str) -> None:
         """Take a cancelled run out of ComfyUI. One that is away has either lost it or keeps it."""
         try:
-            await self._leaving.repeat(UUID(run_id), lambda: self._comfyui.withdraw(run_id))
+            await self._leaving.repeat(UUID(run_id), lambda: self._withdraw(run_id))
         except AtelierError as error:
             log.warning("run.not_withdrawn", extra={"run_id": run_id, "code": error.code})
+
+    async def _withdraw(self, run_id: str) -> None:
+        """Again and again: ComfyUI loses an interrupt that comes as the prompt begins."""
+        for _ in range(_WITHDRAWALS):
+            await self._comfyui.withdraw(run_id)
+            if (await self._comfyui.find(run_id)).place not in (Place.PENDING, Place.RUNNING):
+                return
+            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
 
     async def _find(self, run_id: UUID) -> Run | None:
         async with self._database.transaction(SYSTEM, read_only=True) as tx:
