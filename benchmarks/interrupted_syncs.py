@@ -71,8 +71,8 @@ async def wrong(chunks: AsyncIterator[bytes], at: int, how: str) -> AsyncIterato
 
 async def interrupted(kind: str, blobs: AlteredBlobs, folder: Path, pin: LoraPin) -> bool:
     """One sync with such trouble; whether it ended in an error, as it should."""
-    at = random.randrange(FILE_BYTES)  # noqa: S311 - a moment, not a secret
-    how = random.choice(["flipped", "short", "long"])  # noqa: S311
+    at = random.randrange(FILE_BYTES)
+    how = random.choice(["flipped", "short", "long"])
     if kind == "cut":
         blobs.alter = lambda chunks: cut(chunks, at)
     elif kind == "wrong":
@@ -96,7 +96,7 @@ def killed(base: Path) -> bool:
         assert child.stdout is not None
         child.stdout.readline()
         try:
-            child.wait(random.uniform(0, LONGEST_LIFE_SECONDS))  # noqa: S311
+            child.wait(random.uniform(0, LONGEST_LIFE_SECONDS))
         except subprocess.TimeoutExpired:
             child.kill()
             return True
@@ -110,7 +110,7 @@ async def sync_without_end(base: Path) -> None:
     await sync.clean()
     print("syncing", flush=True)
     while True:
-        pin = random.choice(pins)  # noqa: S311
+        pin = random.choice(pins)
         await sync.ensure(pin)
         await sync.remove(pin)
 

@@ -12,6 +12,8 @@ from .patience import Patience
 from .watch import ComfyWatch, Followed
 
 _FALLBACK_SECONDS = 30.0
+_BURST_SECONDS = 0.05
+"""Messages come in bursts; each look costs a read of the run's row."""
 _PROGRESS_SECONDS = 0.25
 """Progress is stored, so that a reconnecting listener misses nothing: four a second is plenty."""
 
@@ -128,6 +130,7 @@ class _Teller:
 async def _woken(followed: Followed, seconds: float) -> None:
     try:
         await asyncio.wait_for(followed.woken.wait(), seconds)
+        await asyncio.sleep(_BURST_SECONDS)
     except asyncio.TimeoutError:
         if seconds >= _FALLBACK_SECONDS:
             followed.check = True

@@ -1,6 +1,7 @@
 """Runs over HTTP."""
 
 import json
+from contextlib import aclosing
 from typing import Any
 
 from aiohttp import web
@@ -12,7 +13,7 @@ from ..http.bodies import path_id, path_number, read_json, read_query, reply
 from ..http.files import Download, send_file
 from ..http.keys import principal_of
 from ..http.routing import BASE, Route
-from .models import Run
+from .models import Event, Run
 from .service import Heartbeat, RunService, event_data
 from .views import PromptOrder, RunOrder, RunPage, RunQuery, RunView
 
@@ -110,14 +111,19 @@ async def stream_events(request: web.Request) -> web.StreamResponse:
     response = web.StreamResponse(headers=headers)
     response.headers["X-Accel-Buffering"] = "no"
     await response.prepare(request)
-    async for event in runs.events(principal, run_id, after):
-        if isinstance(event, Heartbeat):
-            await response.write(b": still here\n\n")
-            continue
-        data = json.dumps(event_data(event), ensure_ascii=False)
-        await response.write(f"id: {event.seq}\nevent: {event.type}\ndata: {data}\n\n".encode())
+    async with aclosing(runs.events(principal, run_id, after)) as events:
+        async for event in events:
+            await response.write(_sent(event))
     await response.write_eof()
     return response
+
+
+def _sent(event: Event | Heartbeat) -> bytes:
+    """As the standard for server-sent events has it; a line that begins with a colon is nothing."""
+    if isinstance(event, Heartbeat):
+        return b": still here\n\n"
+    data = json.dumps(event_data(event), ensure_ascii=False)
+    return f"id: {event.seq}\nevent: {event.type}\ndata: {data}\n\n".encode()
 
 
 def _last_event_id(request: web.Request) -> int:

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -166,7 +166,7 @@ class RunService:
 
     async def events(
         self, principal: Principal, run_id: UUID, after: int
-    ) -> AsyncIterator[Event | Heartbeat]:
+    ) -> AsyncGenerator[Event | Heartbeat, None]:
         """What happened after event ``after``, then what happens, until ``done``."""
         with self._feed.listening(run_id) as changed:
             while True:
