@@ -96,13 +96,10 @@ class Dispatcher:
 
     async def _fill(self) -> None:
         while await self._has_room():
-            async with self._database.transaction(SYSTEM) as tx:
-                claimed = await RunQueue(tx).claim_next(self._worker_id, self._clock.now())
+            claimed = await self._journal.claim_next(self._worker_id)
             if claimed is None:
                 return
-            run_id, owner_id, attempt = claimed
-            await self._journal.claimed(owner_id, run_id)
-            await self.start(run_id, attempt)
+            await self.start(*claimed)
 
     async def _has_room(self) -> bool:
         async with self._database.transaction(SYSTEM, read_only=True) as tx:

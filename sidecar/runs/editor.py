@@ -139,8 +139,10 @@ def _check_fields(body: Mapping[str, Any]) -> None:
     wrong = {}
     if not isinstance(body.get("extra_data", {}), dict):
         wrong["extra_data"] = "expected an object"
-    if not isinstance(body.get("client_id", ""), str):
-        wrong["client_id"] = "expected text"
+    extra = body.get("extra_data", {})
+    for holder in (body, extra if isinstance(extra, dict) else {}):
+        if not isinstance(holder.get("client_id") or "", str):
+            wrong["client_id"] = "expected text"
     number = body.get("number", 0)
     if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
         wrong["number"] = "expected a finite number"

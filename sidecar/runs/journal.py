@@ -6,14 +6,14 @@ from uuid import UUID
 
 from ..clock import Clock
 from ..database import Database
-from ..principal import Principal
+from ..principal import SYSTEM, Principal
 from .feed import RunFeed
 from .models import CLAIMED, UNFINISHED, Output, Progress, Run, RunError, Status
-from .store import RunStore
+from .store import RunQueue, RunStore
 
 
 class RunJournal:
-    """Writes what happens to runs. Every method but ``add`` answers whether it still mattered."""
+    """Writes what happens to runs. What moves or ends one answers whether it still mattered."""
 
     def __init__(
         self, database: Database, feed: RunFeed, clock: Clock, freed: Callable[[], None]
@@ -30,12 +30,13 @@ class RunJournal:
             await store.add(run)
             await store.add_event(run.id, "status", {"status": run.status.value}, run.created_at)
 
-    async def claimed(self, owner_id: UUID, run_id: UUID) -> None:
-        """Tell that a worker has taken it."""
-        async with self._database.transaction(Principal(owner_id)) as tx:
-            data = {"status": Status.PREPARING.value}
-            await RunStore(tx).add_event(run_id, "status", data, self._clock.now())
-        self._feed.changed(run_id)
+    async def claim_next(self, worker_id: str) -> tuple[UUID, int] | None:
+        """Give this worker the next fair run: (id, attempt), or None when none waits."""
+        async with self._database.transaction(SYSTEM) as tx:
+            claimed = await RunQueue(tx).claim_next(worker_id, self._clock.now())
+        if claimed is not None:
+            self._feed.changed(claimed[0])
+        return claimed
 
     async def running(self, run: Run) -> bool:
         """ComfyUI has begun with it."""

@@ -132,17 +132,7 @@ class RunStore:
         self, run_id: UUID, kind: str, data: Mapping[str, Any], at: datetime
     ) -> None:
         """Append to the run's story."""
-        last = sa.select(sa.func.coalesce(sa.func.max(run_events.c.seq), 0) + 1)
-        await self._tx.execute(
-            run_events.insert().values(
-                run_id=run_id,
-                seq=last.where(run_events.c.run_id == run_id).scalar_subquery(),
-                owner_id=self._tx.principal.id,
-                at=at,
-                type=kind,
-                data=dict(data),
-            )
-        )
+        await self._tx.execute(_event(run_id, self._tx.principal.id, kind, data, at))
 
     async def events(self, run_id: UUID, after: int, limit: int = 500) -> list[Event]:
         """What happened after event number ``after``, in order."""
@@ -162,8 +152,8 @@ class RunQueue:
     def __init__(self, tx: Transaction) -> None:
         self._tx = tx
 
-    async def claim_next(self, worker_id: str, now: datetime) -> tuple[UUID, UUID, int] | None:
-        """Give this worker the next fair run: (id, owner, attempt), or None when none waits.
+    async def claim_next(self, worker_id: str, now: datetime) -> tuple[UUID, int] | None:
+        """Give this worker the next fair run: (id, attempt), or None when none waits.
 
         Fair: the account that was served least recently goes first, its own runs in order. Runs
         that go on right now count as served, so a newcomer is next however long another's queue.
@@ -204,7 +194,9 @@ class RunQueue:
         )
         if (await self._tx.execute(claim)).rowcount != 1:
             return None
-        return row.id, owner_id, row.attempts + 1
+        data = {"status": Status.PREPARING.value}
+        await self._tx.execute(_event(row.id, owner_id, "status", data, now))
+        return row.id, row.attempts + 1
 
     async def claimed_by(self, worker_id: str) -> list[tuple[UUID, UUID, int, Source]]:
         """What this worker is at: (id, owner, attempt, source)."""
@@ -243,6 +235,21 @@ class RunQueue:
 
 _NOT_LISTED: Mapping[str, Any] = {"prompt": {}, "extra_data": {}, "history": None}
 _LISTED = [column for column in runs.c if column.name not in _NOT_LISTED]
+
+
+def _event(
+    run_id: UUID, owner_id: UUID, kind: str, data: Mapping[str, Any], at: datetime
+) -> sa.Insert:
+    """The next event of a run's story."""
+    last = sa.select(sa.func.coalesce(sa.func.max(run_events.c.seq), 0) + 1)
+    return run_events.insert().values(
+        run_id=run_id,
+        seq=last.where(run_events.c.run_id == run_id).scalar_subquery(),
+        owner_id=owner_id,
+        at=at,
+        type=kind,
+        data=dict(data),
+    )
 
 
 def _values(statuses: Sequence[Status]) -> list[str]:

@@ -29,15 +29,22 @@ def test_migrating_twice_changes_nothing(database_file: Path) -> None:
     engine.dispose()
 
 
+async def add_workflow(database: SqliteDatabase, clock: FakeClock, *, times: int = 1) -> None:
+    """Insert one row so often; then fail, as a service may."""
+    row = {"name": "x", "tags": [], "head_version": 1, "owner_id": LOCAL.id, "id": LOCAL.id}
+    stamped = row | {"created_at": clock.now(), "updated_at": clock.now()}
+    async with database.transaction(LOCAL) as tx:
+        with tx.unique_or(ConflictError("name_taken", "taken")):
+            for _ in range(times):
+                await tx.execute(workflows.insert().values(stamped))
+        raise RuntimeError
+
+
 async def test_an_error_inside_a_transaction_undoes_it(
     database: SqliteDatabase, clock: FakeClock
 ) -> None:
-    row = {"name": "x", "tags": [], "head_version": 1, "owner_id": LOCAL.id, "id": LOCAL.id}
-    stamped = row | {"created_at": clock.now(), "updated_at": clock.now()}
     with pytest.raises(RuntimeError):
-        async with database.transaction(LOCAL) as tx:
-            await tx.execute(workflows.insert().values(stamped))
-            raise RuntimeError
+        await add_workflow(database, clock)
     async with database.transaction(LOCAL, read_only=True) as tx:
         count = (await tx.execute(sa.select(sa.func.count()).select_from(workflows))).scalar_one()
     assert count == 0
@@ -46,13 +53,8 @@ async def test_an_error_inside_a_transaction_undoes_it(
 async def test_a_broken_unique_constraint_becomes_the_error_the_store_names(
     database: SqliteDatabase, clock: FakeClock
 ) -> None:
-    row = {"name": "x", "tags": [], "head_version": 1, "owner_id": LOCAL.id, "id": LOCAL.id}
-    stamped = row | {"created_at": clock.now(), "updated_at": clock.now()}
     with pytest.raises(ConflictError, match="taken"):
-        async with database.transaction(LOCAL) as tx:
-            with tx.unique_or(ConflictError("name_taken", "taken")):
-                await tx.execute(workflows.insert().values(stamped))
-                await tx.execute(workflows.insert().values(stamped))
+        await add_workflow(database, clock, times=2)
 
 
 async def test_a_reader_does_not_wait_for_a_writer(database: SqliteDatabase) -> None:

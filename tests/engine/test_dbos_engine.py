@@ -21,7 +21,8 @@ class Steps:
         self.over = asyncio.Event()
         self.special: dict[str, Callable[[], Awaitable[Go]]] = {}
 
-    async def _step(self, name: str) -> Go:
+    async def _step(self, name: str, run_id: str, attempt: int) -> Go:
+        assert (run_id, attempt) == ("run", 1)
         self.asked.append(name)
         go = await self.special[name]() if name in self.special else Go.ON
         if name == "collect" or go is Go.STOP:
@@ -29,18 +30,19 @@ class Steps:
         return go
 
     async def prepare(self, run_id: str, attempt: int) -> Go:
-        return await self._step("prepare")
+        return await self._step("prepare", run_id, attempt)
 
     async def submit(self, run_id: str, attempt: int) -> Go:
-        return await self._step("submit")
+        return await self._step("submit", run_id, attempt)
 
     async def follow(self, run_id: str, attempt: int) -> Go:
-        return await self._step("follow")
+        return await self._step("follow", run_id, attempt)
 
     async def collect(self, run_id: str, attempt: int) -> Go:
-        return await self._step("collect")
+        return await self._step("collect", run_id, attempt)
 
     async def give_up(self, run_id: str, attempt: int, reason: str) -> None:
+        assert (run_id, attempt) == ("run", 1)
         self.asked.append(f"give up: {reason}")
         self.over.set()
 
@@ -130,7 +132,7 @@ async def test_an_attempt_that_is_over_is_not_started_again(stand: Stand) -> Non
         await steps.wait()
         await ended(engine)
         assert not await engine.start("run", 1)
-        assert await engine.start("run", 2)
+    assert steps.asked == ["prepare", "submit", "follow", "collect"]
 
 
 async def test_a_stop_in_the_middle_of_a_step_is_no_outcome_and_a_restart_goes_on(

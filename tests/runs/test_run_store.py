@@ -57,13 +57,20 @@ async def test_a_late_writer_of_an_earlier_attempt_changes_nothing(
 async def test_a_newcomer_is_served_before_the_rest_of_a_long_queue(
     database: Database, clock: FakeClock
 ) -> None:
-    annas = [some_run(clock.now(), ANNA.id) for _ in range(3)]
+    annas = []
+    for _ in range(3):
+        clock.tick()
+        annas.append(some_run(clock.now(), ANNA.id))
     await stored(database, *annas)
     first = await claim(database, clock)
     bobs = some_run(clock.now(), BOB.id)
     await stored(database, bobs)
     second, third = await claim(database, clock), await claim(database, clock)
-    assert [taken and taken[1] for taken in (first, second, third)] == [ANNA.id, BOB.id, ANNA.id]
+    assert [taken and taken[0] for taken in (first, second, third)] == [
+        annas[0].id,
+        bobs.id,
+        annas[1].id,
+    ]
 
 
 async def test_past_runs_do_not_starve_anyone(database: Database, clock: FakeClock) -> None:
@@ -73,15 +80,14 @@ async def test_past_runs_do_not_starve_anyone(database: Database, clock: FakeClo
     ]
     await stored(database, *old)
     clock.tick(60)
+    annas = some_run(clock.now(), ANNA.id)
     await stored(
         database,
         some_run(clock.now(), BOB.id, status=Status.SUCCEEDED, started_at=clock.now()),
         some_run(clock.now(), BOB.id),
-        some_run(clock.now(), ANNA.id),
+        annas,
     )
-    taken = await claim(database, clock)
-    assert taken is not None
-    assert taken[1] == ANNA.id
+    assert await claim(database, clock) == (annas.id, 1)
 
 
 async def test_one_accounts_runs_are_claimed_oldest_first_and_once(
