@@ -40,6 +40,13 @@ def find_comfyui() -> Installation | None:
     return None
 
 
+def python_version(comfyui: Installation) -> tuple[int, ...]:
+    """(major, minor) of its interpreter."""
+    code = "import sys; print(*sys.version_info[:2])"
+    answer = subprocess.run([comfyui.python, "-c", code], check=True, capture_output=True)
+    return tuple(int(part) for part in answer.stdout.split())
+
+
 def make_tiny_models(comfyui: Installation, folder: Path) -> Path:
     """Run tiny_models.py on ComfyUI's interpreter; the folder."""
     script = Path(tiny_models.__file__)

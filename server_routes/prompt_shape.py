@@ -1,0 +1,119 @@
+"""The prompts that stop ComfyUI itself, told from all others before its handler sees them.
+
+Every rule here was seen to kill the process or its one worker thread, or to make answers unreadable
+for everybody, on ComfyUI 0.3.64. What is merely wrong stays ComfyUI's to refuse.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+MAX_DEPTH = 200
+"""Nested deeper, the worker's copy of the prompt runs out of stack (at about 500)."""
+
+MAX_CHAIN = 500
+"""Nodes one behind the other; the worker walks them recursively (ends between 600 and 900)."""
+
+
+@dataclass(frozen=True)
+class Flaw:
+    """Why a prompt is refused, in ComfyUI's terms."""
+
+    type: str
+    message: str
+    extra_info: Mapping[str, Any] = field(default_factory=dict)
+
+
+def flaw_in(body: Mapping[str, Any]) -> Flaw | None:
+    """The first thing in the body of ``POST /prompt`` that would stop ComfyUI, or None."""
+    for flaw in _flaws(body):
+        return flaw
+    return None
+
+
+def _flaws(body: Mapping[str, Any]) -> Iterator[Flaw]:
+    yield from _unsafe_values(body)
+    if not _is_finite_number(body.get("number", 0)):
+        yield Flaw("invalid_number", "number must be a finite number.")
+    extra = body.get("extra_data", {})
+    if not isinstance(extra, dict):
+        yield Flaw("invalid_extra_data", "extra_data must be an object.")
+    for source in (body, extra):
+        if not isinstance(source.get("client_id"), str | None):
+            yield Flaw("invalid_client_id", "client_id must be a text.")
+    if "prompt" in body:
+        yield from _bad_nodes(body["prompt"])
+
+
+def _bad_nodes(prompt: Any) -> Iterator[Flaw]:
+    if not isinstance(prompt, dict):
+        yield Flaw("invalid_prompt", "prompt must be an object of nodes.")
+        return
+    for node_id, node in prompt.items():
+        where = {"node_id": node_id}
+        if not isinstance(node, dict):
+            yield Flaw("invalid_prompt", f"Node #{node_id} must be an object.", where)
+        elif not isinstance(node.get("class_type"), str):
+            yield Flaw("invalid_prompt", f"Node #{node_id} has no class_type.", where)
+        elif not isinstance(node.get("inputs"), dict):
+            yield Flaw("invalid_prompt", f"Node #{node_id} has no inputs object.", where)
+    if longest_chain(prompt) > MAX_CHAIN:
+        yield Flaw("prompt_too_long", f"More than {MAX_CHAIN} nodes hang one behind the other.")
+
+
+def _unsafe_values(body: Mapping[str, Any]) -> Iterator[Flaw]:
+    stack: list[tuple[Any, int]] = [(body, 1)]
+    while stack:
+        value, depth = stack.pop()
+        if isinstance(value, float) and not math.isfinite(value):
+            yield Flaw("invalid_number", "NaN and Infinity are not JSON numbers.")
+        elif isinstance(value, dict | list):
+            if depth > MAX_DEPTH:
+                yield Flaw("prompt_too_deep", f"JSON may nest {MAX_DEPTH} deep.")
+                return
+            inner = value.values() if isinstance(value, dict) else value
+            stack.extend((each, depth + 1) for each in inner)
+
+
+def _is_finite_number(value: Any) -> bool:
+    """As ComfyUI's own ``float(number)`` sees it: "nan" as a text becomes a NaN there."""
+    try:
+        return math.isfinite(float(value))
+    except (TypeError, ValueError, OverflowError):
+        return False
+
+
+def longest_chain(prompt: Mapping[str, Any]) -> int:
+    """How many nodes hang one behind the other at most; all of them where links go in a circle."""
+    heights: dict[str, int] = {}
+    for start in prompt:
+        if start in heights:
+            continue
+        entered = {start}
+        path = [(start, iter(_sources(prompt, start)))]
+        while path:
+            node_id, sources = path[-1]
+            source = next(sources, None)
+            if source is None:
+                path.pop()
+                heights[node_id] = 1 + max(
+                    (heights[each] for each in _sources(prompt, node_id)), default=0
+                )
+            elif source not in entered and source not in heights:
+                entered.add(source)
+                path.append((source, iter(_sources(prompt, source))))
+            elif source not in heights:
+                return len(prompt)
+    return max(heights.values(), default=0)
+
+
+def _sources(prompt: Mapping[str, Any], node_id: str) -> Sequence[str]:
+    node = prompt[node_id]
+    inputs = node.get("inputs") if isinstance(node, dict) else None
+    return [
+        value[0]
+        for value in (inputs.values() if isinstance(inputs, dict) else ())
+        if isinstance(value, list) and len(value) == 2
+        if isinstance(value[0], str) and value[0] in prompt
+    ]

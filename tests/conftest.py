@@ -1,0 +1,169 @@
+"""Fixtures that every room's tests share."""
+
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import pytest
+from clock import FakeClock
+from comfyui_pair import Pair, side_by_side
+from comfyui_server import (
+    ComfyUIServer,
+    Installation,
+    find_comfyui,
+    make_tiny_models,
+    python_version,
+)
+from pack_in_comfyui import ComfyUIsWithPack, wait_for_sidecar
+from studio import Studio, settings_for, stand_in_at
+from studio import studio as running_studio
+
+from sidecar.comfyui.stand_in import StandIn
+from sidecar.database.migrations import migrate
+from sidecar.database.sqlite import SqliteDatabase, async_engine, sync_engine
+
+COMFYUI = pytest.StashKey[Installation | None]()
+NO_COMFYUI = (
+    "NO REAL COMFYUI: the tests marked `comfyui` are skipped; set COMFYUI_DIR and COMFYUI_PYTHON"
+)
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    """A clock that stands still until it is told to move."""
+    return FakeClock()
+
+
+@pytest.fixture
+def database_file(tmp_path: Path) -> Path:
+    """A migrated SQLite file of this test's own."""
+    file = tmp_path / "atelier.db"
+    engine = sync_engine(file)
+    migrate(engine)
+    engine.dispose()
+    return file
+
+
+@pytest.fixture
+async def database(database_file: Path) -> AsyncIterator[SqliteDatabase]:
+    """The database port on that file."""
+    engine = async_engine(database_file)
+    yield SqliteDatabase(engine)
+    await engine.dispose()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Look for a real ComfyUI once."""
+    config.stash[COMFYUI] = find_comfyui()
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Say loudly when nothing was compared with a real ComfyUI."""
+    if config.stash[COMFYUI] is None:
+        terminalreporter.write_line(NO_COMFYUI, yellow=True, bold=True)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Without a ComfyUI, skip what needs one; with one, give such tests the time it takes."""
+    for item in items:
+        if item.get_closest_marker("comfyui") is None:
+            continue
+        item.add_marker(pytest.mark.timeout(300))
+        if config.stash[COMFYUI] is None:
+            item.add_marker(pytest.mark.skip(reason=NO_COMFYUI))
+
+
+@pytest.fixture(scope="session")
+def comfyui(pytestconfig: pytest.Config) -> Installation:
+    """Where the real ComfyUI is; a test that asks for it is marked ``comfyui``."""
+    found = pytestconfig.stash[COMFYUI]
+    assert found is not None, NO_COMFYUI
+    return found
+
+
+@pytest.fixture(scope="session")
+def tiny_models(comfyui: Installation, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A models folder with tiny-sd15.ckpt, lora-a.safetensors and lora-b.safetensors."""
+    return make_tiny_models(comfyui, tmp_path_factory.mktemp("tiny") / "models")
+
+
+@pytest.fixture(scope="session")
+def real_comfyui(
+    comfyui: Installation, tiny_models: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ComfyUIServer]:
+    """One real server without packs, with the tiny models, shared by all tests: leave it clean."""
+    server = ComfyUIServer(comfyui, tmp_path_factory.mktemp("comfyui"))
+    server.add_models(tiny_models)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+async def pair(real_comfyui: ComfyUIServer, tmp_path: Path) -> AsyncIterator[Pair]:
+    """That server and the stand-in, side by side."""
+    async with side_by_side(real_comfyui, tmp_path / "stand-in") as both:
+        yield both
+
+
+@pytest.fixture
+def new_comfyui(
+    comfyui: Installation, tiny_models: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[], ComfyUIServer]]:
+    """Makes servers of this test's own, not started yet, with the tiny models."""
+    made: list[ComfyUIServer] = []
+
+    def make() -> ComfyUIServer:
+        made.append(ComfyUIServer(comfyui, tmp_path_factory.mktemp("comfyui")))
+        made[-1].add_models(tiny_models)
+        return made[-1]
+
+    try:
+        yield make
+    finally:
+        for server in made:
+            server.stop()
+
+
+@pytest.fixture
+async def served_stand_in(tmp_path: Path) -> AsyncIterator[tuple[StandIn, str]]:
+    """A running stand-in for ComfyUI, and its URL."""
+    async with stand_in_at(tmp_path) as served:
+        yield served
+
+
+@pytest.fixture
+def stand_in(served_stand_in: tuple[StandIn, str]) -> StandIn:
+    """The running stand-in."""
+    return served_stand_in[0]
+
+
+@pytest.fixture
+async def studio(tmp_path: Path, served_stand_in: tuple[StandIn, str]) -> AsyncIterator[Studio]:
+    """A sidecar beside that stand-in."""
+    async with running_studio(settings_for(tmp_path, served_stand_in[1])) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def start_with_pack(
+    comfyui: Installation, tiny_models: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ComfyUIsWithPack]:
+    """Starts real ComfyUIs with the pack in them."""
+    if sys.version_info[:2] != python_version(comfyui):
+        pytest.skip("the pack's packages here are for another Python than ComfyUI's")
+    servers = ComfyUIsWithPack(comfyui, tiny_models, tmp_path_factory.mktemp("with-pack"))
+    yield servers
+    servers.stop()
+
+
+@pytest.fixture(scope="session")
+def comfyui_with_pack(start_with_pack: ComfyUIsWithPack) -> ComfyUIServer:
+    """One of them, its sidecar ready, shared by all tests: leave it alive."""
+    server = start_with_pack()
+    wait_for_sidecar(server)
+    return server

@@ -1,0 +1,1 @@
+"""What the pack uses of ComfyUI's ``comfy``, without torch."""

@@ -1,0 +1,1 @@
+"""What the nodes use of ComfyUI's ``comfy_api``, without torch."""
