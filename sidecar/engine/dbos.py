@@ -46,23 +46,23 @@ class _Carrier:
     async def call(self, step: Callable[[], Awaitable[Go]]) -> str:
         """Run one step as a task of its own.
 
-        Once the engine closes, a step neither returns nor raises: DBOS would record either as the
-        outcome, and the attempt could not go on after the restart.
+        Once the engine closes, whatever it raises is a cancellation: DBOS records any other error as
+        the outcome, and the attempt could not go on after the restart.
         """
         task = asyncio.ensure_future(self._await(step))
         self.tasks.add(task)
         try:
             return (await task).value
-        except BaseException:
+        except Exception as error:
             if self.closing:
-                await asyncio.Event().wait()
+                raise asyncio.CancelledError from error
             raise
         finally:
             self.tasks.discard(task)
 
     async def _await(self, step: Callable[[], Awaitable[Go]]) -> Go:
         if self.closing:
-            await asyncio.Event().wait()
+            raise asyncio.CancelledError
         return await step()
 
     async def close(self) -> None:
