@@ -2,18 +2,17 @@
 
     python benchmarks/killed_runs.py --runs 60 --kills 30 --comfyui-kills 5
 
-Starts the stand-in for ComfyUI and the sidecar as processes, submits runs, and ends both with
-SIGKILL again and again. At the end every accepted run must be in a final state with its outputs
-readable, and within the life of one ComfyUI no run id may have been executed twice. Prints one line
-of figures; exit status 1 when a promise was broken. POSIX only.
+Starts the stand-in for ComfyUI (or, with --real, the ComfyUI that COMFYUI_DIR names) and the
+sidecar as processes, submits runs, and ends both with SIGKILL again and again. At the end every
+accepted run must be in a final state with its outputs readable, and within the life of one ComfyUI
+no run id may have been executed twice. Prints one line of figures; exit status 1 when a promise
+was broken. POSIX only.
 """
 
 import argparse
 import asyncio
 import json
-import os
 import random
-import signal
 import sys
 import tempfile
 import time
@@ -22,94 +21,12 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+from killed_processes import CountingRealComfyUI, CountingStandIn, Stand
 
-ROOT = Path(__file__).resolve().parent.parent
+from sidecar.demo_files import demo_lora
+
 SETTLE_SECONDS = 180
-STEP_SECONDS = 0.1
-HOST = "127.0.0.1"
 API = "/api/v1/comfyui"
-
-
-class Child:
-    """One process that is killed and started again on the same port."""
-
-    def __init__(self, name: str, command: list[str], environment: dict[str, str]) -> None:
-        self._name = name
-        self._command = command
-        self._environment = environment
-        self._process: asyncio.subprocess.Process | None = None
-
-    async def start(self, log: Path) -> None:
-        """Start it; its log goes to a file."""
-        with log.open("ab") as sink:
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                *self._command,
-                cwd=ROOT,
-                env={**os.environ, **self._environment},
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=sink,
-                stderr=sink,
-            )
-
-    async def kill(self) -> None:
-        """SIGKILL, and wait until it is gone."""
-        if self._process is not None and self._process.returncode is None:
-            self._process.send_signal(signal.SIGKILL)
-            await self._process.wait()
-
-
-class Stand:
-    """The sidecar, the stand-in, and what they left."""
-
-    def __init__(self, folder: Path, ports: tuple[int, int]) -> None:
-        self.folder = folder
-        comfyui_port, sidecar_port = ports
-        self.comfyui_url = f"http://{HOST}:{comfyui_port}"
-        self.api = f"http://{HOST}:{sidecar_port}{API}"
-        loras = str(folder / "loras")
-        base = str(folder / "comfyui")
-        self.comfyui = Child(
-            "comfyui",
-            [
-                *("-m", "sidecar.comfyui.stand_in", "--port", str(comfyui_port)),
-                *("--base-dir", base, "--loras-dir", loras, "--step-seconds", str(STEP_SECONDS)),
-            ],
-            {},
-        )
-        self.sidecar = Child(
-            "sidecar",
-            ["-m", "sidecar", "serve"],
-            {
-                "COMFYUI_URL": self.comfyui_url,
-                "COMFYUI_LORAS_DIR": loras,
-                "ATELIER_DATA_DIR": str(folder / "data"),
-                "ATELIER_PORT": str(sidecar_port),
-                "ATELIER_RUN_ATTEMPTS": "20",
-            },
-        )
-        self.lives: list[int] = []
-
-    async def start_comfyui(self) -> None:
-        """A new life of ComfyUI: executions before it were another's."""
-        self.lives.append(len(self.executions()))
-        await self.comfyui.start(self.folder / "comfyui.log")
-
-    async def start_sidecar(self) -> None:
-        """Start or restart the sidecar."""
-        await self.sidecar.start(self.folder / "sidecar.log")
-
-    def executions(self) -> list[str]:
-        """Prompt ids in the order in which ComfyUI began to execute them."""
-        file = self.folder / "comfyui" / "executions.log"
-        return file.read_text().split() if file.exists() else []
-
-    def doubled(self) -> list[str]:
-        """Run ids that one life of ComfyUI executed more than once."""
-        executed = self.executions()
-        ends = [*self.lives[1:], len(executed)]
-        lives = [executed[start:end] for start, end in zip(self.lives, ends, strict=True)]
-        return [run for life in lives for run, count in Counter(life).items() if count > 1]
 
 
 class Client:
@@ -161,7 +78,7 @@ async def kill_again_and_again(stand: Stand, args: argparse.Namespace) -> None:
         await asyncio.sleep(chance.uniform(0.05, args.longest_pause))
         if victim == "sidecar":
             await stand.sidecar.kill()
-            await stand.start_sidecar()
+            await stand.sidecar.start()
         else:
             await stand.comfyui.kill()
             await asyncio.sleep(chance.uniform(0.0, 0.5))
@@ -195,20 +112,19 @@ async def unreadable(client: Client, runs: list[dict[str, Any]]) -> int:
 
 async def experiment(folder: Path, args: argparse.Namespace) -> bool:
     """The whole thing; whether every promise held."""
-    sys.path.insert(0, str(ROOT))
-    from sidecar.demo_files import demo_lora, demo_prompt  # noqa: PLC0415 - needs the path
-
-    stand = Stand(folder, (args.port, args.port + 1))
+    port = args.port
+    comfyui = CountingRealComfyUI(folder) if args.real else CountingStandIn(folder, port + 1)
+    stand = Stand(folder, comfyui, port)
     await stand.start_comfyui()
-    await stand.start_sidecar()
+    await stand.sidecar.start()
     try:
         async with aiohttp.ClientSession() as session:
-            client = Client(session, stand.api)
+            client = Client(session, stand.host + API)
             for number in range(3):
                 form = aiohttp.FormData()
                 form.add_field("file", demo_lora(number), filename=f"style-{number}.safetensors")
                 await client.ask("POST", "/loras", data=form)
-            body = {"name": "killed", "workflow_json": demo_prompt("tiny-sd15.ckpt")}
+            body = {"name": "killed", "workflow_json": comfyui.prompt()}
             _, workflow = await client.ask("POST", "/workflows", json=body)
             killing = asyncio.create_task(kill_again_and_again(stand, args))
             runs = await submit(client, args.runs, workflow["id"])
@@ -217,8 +133,7 @@ async def experiment(folder: Path, args: argparse.Namespace) -> bool:
             missing = await unreadable(client, ended)
         return report(stand, args, runs, ended, missing)
     finally:
-        await stand.sidecar.kill()
-        await stand.comfyui.kill()
+        await stand.stop()
 
 
 def report(
@@ -247,6 +162,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=30, help="of the sidecar")
     parser.add_argument("--comfyui-kills", type=int, default=5)
     parser.add_argument("--longest-pause", type=float, default=1.5, help="seconds between kills")
+    parser.add_argument("--real", action="store_true", help="the real ComfyUI")
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--port", type=int, default=18190, help="this one and the next")
     parser.add_argument("--keep", action="store_true", help="keep the folder with the logs")
