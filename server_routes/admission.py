@@ -12,7 +12,7 @@ from aiohttp import ClientError, ClientSession, ClientTimeout, web
 from aiohttp.typedefs import Handler
 
 from .address import SidecarAddress
-from .prompt_shape import Flaw, flaw_in
+from .prompt_shape import Flaw, endless_number_in, flaw_in
 from .submissions import Submissions
 
 log = logging.getLogger("atelier")
@@ -130,6 +130,8 @@ class Admission:
                 if retry_after is not None:
                     refusal.headers["Retry-After"] = retry_after
                 return refusal
+        if (endless := endless_number_in(body)) is not None:
+            return _refusal(400, endless)
         log.warning("[Atelier] The sidecar is away: this prompt runs, but is not recorded.")
         return await self._run(request, handler, body)
 

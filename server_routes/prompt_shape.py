@@ -32,6 +32,20 @@ def flaw_in(body: Mapping[str, Any]) -> Flaw | None:
     return None
 
 
+def endless_number_in(body: Mapping[str, Any]) -> Flaw | None:
+    """A text that ComfyUI may read as NaN or infinity: its history is no JSON from then on.
+
+    For prompts that the sidecar has not seen, which knows the inputs that are numbers.
+    """
+    for node_id, node in body.get("prompt", {}).items():
+        for name, value in node["inputs"].items():
+            text = _unwrapped(value)
+            if isinstance(text, str) and _is_number(text) and not _is_finite_number(text):
+                why = f"{name} of node #{node_id} is not a finite number."
+                return Flaw("invalid_number", why, {"node_id": node_id})
+    return None
+
+
 def _flaws(body: Mapping[str, Any]) -> Iterator[Flaw]:
     yield from _unsafe_values(body)
     if not _is_finite_number(body.get("number", 0)):
@@ -58,6 +72,9 @@ def _bad_nodes(prompt: Any) -> Iterator[Flaw]:
             yield Flaw("invalid_prompt", f"Node #{node_id} has no class_type.", where)
         elif not isinstance(node.get("inputs"), dict):
             yield Flaw("invalid_prompt", f"Node #{node_id} has no inputs object.", where)
+        elif missing := [each for each in _sources(node) if each not in prompt]:
+            # validation looks at declared inputs alone, the worker follows every link
+            yield Flaw("invalid_prompt", f"Node #{node_id} needs node #{missing[0]}.", where)
     if longest_chain(prompt) > MAX_CHAIN:
         yield Flaw("prompt_too_long", f"More than {MAX_CHAIN} nodes hang one behind the other.")
 
@@ -84,6 +101,14 @@ def _is_finite_number(value: Any) -> bool:
         return False
 
 
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 def longest_chain(prompt: Mapping[str, Any]) -> int:
     """How many nodes hang one behind the other at most; all of them where links go in a circle."""
     heights: dict[str, int] = {}
@@ -91,29 +116,34 @@ def longest_chain(prompt: Mapping[str, Any]) -> int:
         if start in heights:
             continue
         entered = {start}
-        path = [(start, iter(_sources(prompt, start)))]
+        path = [(start, iter(_sources(prompt[start])))]
         while path:
             node_id, sources = path[-1]
             source = next(sources, None)
             if source is None:
                 path.pop()
                 heights[node_id] = 1 + max(
-                    (heights[each] for each in _sources(prompt, node_id)), default=0
+                    (heights[each] for each in _sources(prompt[node_id])), default=0
                 )
             elif source not in entered and source not in heights:
                 entered.add(source)
-                path.append((source, iter(_sources(prompt, source))))
+                path.append((source, iter(_sources(prompt[source]))))
             elif source not in heights:
                 return len(prompt)
     return max(heights.values(), default=0)
 
 
-def _sources(prompt: Mapping[str, Any], node_id: str) -> Sequence[str]:
-    node = prompt[node_id]
-    inputs = node.get("inputs") if isinstance(node, dict) else None
+def _sources(node: Mapping[str, Any]) -> Sequence[str]:
+    """The nodes it has links to, whether they are there or not."""
+    values = map(_unwrapped, node["inputs"].values())
     return [
         value[0]
-        for value in (inputs.values() if isinstance(inputs, dict) else ())
+        for value in values
         if isinstance(value, list) and len(value) == 2
-        if isinstance(value[0], str) and value[0] in prompt
+        if isinstance(value[0], str) and isinstance(value[1], int | float)
     ]
+
+
+def _unwrapped(value: Any) -> Any:
+    """ComfyUI turns ``{"__value__": x}`` into ``x`` after it has looked for links."""
+    return value["__value__"] if isinstance(value, dict) and "__value__" in value else value

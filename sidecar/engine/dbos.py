@@ -41,13 +41,15 @@ class _Carrier:
 
     steps: RunSteps
     tasks: set[asyncio.Task[Go]] = field(default_factory=set)
+    given_up: set[str] = field(default_factory=set)
+    """Attempts that ended with an error, which DBOS cannot record either while the disk is full."""
     closing: bool = False
 
     async def call(self, step: Callable[[], Awaitable[Go]]) -> str:
         """Run one step as a task of its own.
 
-        Once the engine closes, whatever it raises is a cancellation: DBOS records any other error as
-        the outcome, and the attempt could not go on after the restart.
+        Once the engine closes, whatever it raises is a cancellation: DBOS records any other error
+        as the outcome, and the attempt could not go on after the restart.
         """
         task = asyncio.ensure_future(self._await(step))
         self.tasks.add(task)
@@ -124,7 +126,12 @@ async def _attempt(run_id: str, attempt: int) -> None:
             if await step(run_id, attempt) != Go.ON:
                 return
     except Exception as error:
-        await _give_up(run_id, attempt, f"{type(error).__name__}: {error}")
+        carrier = _carrier()
+        try:
+            await _give_up(run_id, attempt, f"{type(error).__name__}: {error}")
+        except Exception:
+            carrier.given_up.add(_id(run_id, attempt))
+            raise
 
 
 class DbosEngine:
@@ -165,7 +172,10 @@ class DbosEngine:
 
     async def start(self, run_id: str, attempt: int) -> bool:
         """See the Engine port."""
-        with SetWorkflowID(f"{run_id}/{attempt}"):
+        workflow_id = _id(run_id, attempt)
+        if workflow_id in self._carrier.given_up:
+            return False  # for DBOS it may still be under way: nobody carries it any more
+        with SetWorkflowID(workflow_id):
             handle = await DBOS.start_workflow_async(_attempt, run_id, attempt)
         return (await handle.get_status()).status not in _ENDED
 
@@ -185,6 +195,10 @@ class DbosEngine:
                 return forgotten
             await DBOS.delete_workflows_async([workflow.workflow_id for workflow in ended])
             forgotten += len(ended)
+
+
+def _id(run_id: str, attempt: int) -> str:
+    return f"{run_id}/{attempt}"
 
 
 def _log_as_everyone_does() -> None:

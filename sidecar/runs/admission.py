@@ -15,6 +15,7 @@ from ..workflows.graph import (
     foreign_paths,
     in_listed_form,
     lora_references,
+    refuse_endless_numbers,
     replace_loras,
     require_prompt,
     unknown_classes,
@@ -59,6 +60,7 @@ class Admission:
         object_info = await self._known_nodes(prompt)
         listed = await self._listed()
         prompt = apply_inputs(prompt, declared, params or {}, object_info, listed)
+        refuse_endless_numbers(prompt, object_info)
         _refuse_foreign(prompt, principal)
         references = lora_references(prompt, object_info, listed)
         names = list(dict.fromkeys(_name(reference.value) for reference in references))

@@ -31,7 +31,7 @@ class EventsQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    last_event_id: int = Field(default=0, ge=0)
+    last_event_id: int = Field(default=0, ge=0, lt=2**31)
 
 
 async def run_workflow(request: web.Request) -> web.Response:

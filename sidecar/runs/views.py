@@ -1,10 +1,10 @@
 """What the routes of runs take and answer."""
 
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timezone
+from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from ..database.pages import Page, PageQuery
 from .models import OutputType, Run, Source, Status
@@ -16,7 +16,7 @@ class RunOrder(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     input_params: dict[str, Any] = Field(default_factory=dict, max_length=500)
-    version: int | None = Field(default=None, ge=1)
+    version: int | None = Field(default=None, ge=1, lt=2**31)
 
 
 class PromptOrder(BaseModel):
@@ -28,12 +28,19 @@ class PromptOrder(BaseModel):
     input_params: dict[str, Any] = Field(default_factory=dict, max_length=500)
 
 
+def _in_utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(timezone.utc)
+    except OverflowError:
+        raise ValueError("lies outside of the years 1 to 9999") from None
+
+
 class RunQuery(PageQuery):
     """``GET /runs``."""
 
     status: Status | None = None
     workflow_id: UUID | None = None
-    since: datetime | None = None
+    since: Annotated[AwareDatetime, AfterValidator(_in_utc)] | None = None
 
 
 class OutputView(BaseModel):

@@ -7,7 +7,13 @@ from .declared_inputs import DeclaredInput, refuse_unknown_targets
 from .foreign_paths import ForeignPath, foreign_paths
 from .input_params import apply_inputs
 from .lora_references import LoraReference, in_listed_form, lora_references, replace_loras
-from .prompt_shape import is_finite, is_link, require_prompt, unknown_classes
+from .prompt_shape import (
+    is_finite,
+    is_link,
+    refuse_endless_numbers,
+    require_prompt,
+    unknown_classes,
+)
 
 __all__ = [
     "DeclaredInput",
@@ -19,6 +25,7 @@ __all__ = [
     "is_finite",
     "is_link",
     "lora_references",
+    "refuse_endless_numbers",
     "refuse_unknown_targets",
     "replace_loras",
     "require_prompt",

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..comfyui import ObjectInfo, Prompt
 from ..errors import InvalidError
+from .node_inputs import describe
 
 MAX_NODES = 5000
 MAX_CHAIN = 500
@@ -61,6 +62,22 @@ def unknown_classes(prompt: Prompt, object_info: ObjectInfo) -> list[tuple[str, 
     ]
 
 
+def refuse_endless_numbers(prompt: Prompt, object_info: ObjectInfo) -> None:
+    """ComfyUI reads the text ``nan`` as a number, and its history is no JSON from then on.
+
+    InvalidError("invalid_prompt"); a text for people (``Infinity``) is not meant.
+    """
+    problems: dict[str, str] = {}
+    for node_id, node in prompt.items():
+        for name, value in node["inputs"].items():
+            if _is_endless(unwrapped(value)):
+                description = describe(object_info, node["class_type"], name)
+                if description is not None and description.kind == "FLOAT":
+                    problems[node_id] = f"{name} is not a finite number"
+    if problems:
+        raise _invalid("Some numbers cannot be accepted.", problems)
+
+
 def is_link(value: Any) -> bool:
     """Whether an input's value comes from another node: ``[node id, index]``.
 
@@ -97,6 +114,14 @@ def is_finite(value: Any) -> bool:
         elif isinstance(item, float) and not math.isfinite(item):
             return False
     return True
+
+
+def _is_endless(value: Any) -> bool:
+    """Whether a text is NaN or infinity to Python's float()."""
+    try:
+        return isinstance(value, str) and not math.isfinite(float(value))
+    except ValueError:
+        return False
 
 
 def _node_problem(node_id: Any, node: Any) -> str | None:

@@ -25,6 +25,14 @@ def chain(length: int) -> dict[str, Any]:
     }
 
 
+def wrapped_chain(length: int) -> dict[str, Any]:
+    """The same with links that ComfyUI sees only once it has taken off their wrapping."""
+    prompt = chain(length)
+    for node in prompt.values():
+        node["inputs"] = {name: {"__value__": link} for name, link in node["inputs"].items()}
+    return prompt
+
+
 @pytest.mark.parametrize(
     ("body", "kind"),
     [
@@ -49,6 +57,12 @@ def chain(length: int) -> dict[str, Any]:
         ({"prompt": {"1": {"inputs": {}}}}, "invalid_prompt"),
         ({"extra_data": {"a": nested(MAX_DEPTH)}}, "prompt_too_deep"),
         ({"prompt": chain(MAX_CHAIN + 1)}, "prompt_too_long"),
+        ({"prompt": wrapped_chain(MAX_CHAIN + 1)}, "prompt_too_long"),
+        ({"prompt": {"1": {**NODE, "inputs": {"a": ["nowhere", 0]}}}}, "invalid_prompt"),
+        (
+            {"prompt": {"1": {**NODE, "inputs": {"a": {"__value__": ["nowhere", 0.5]}}}}},
+            "invalid_prompt",
+        ),
     ],
 )
 def test_a_deadly_prompt_is_recognised(body: dict[str, Any], kind: str) -> None:
@@ -66,8 +80,9 @@ def test_a_deadly_prompt_is_recognised(body: dict[str, Any], kind: str) -> None:
         {"prompt": {"1": NODE}, "client_id": None, "number": -1e9, "front": True},
         {"prompt": {"1": NODE}, "number": "7"},
         {"prompt": chain(MAX_CHAIN)},
+        {"prompt": wrapped_chain(MAX_CHAIN)},
         {"prompt": {"1": {**NODE, "inputs": {"a": nested(50)}}}},
-        {"prompt": {"1": {**NODE, "inputs": {"a": ["nowhere", 0], "b": [["1"], 0]}}}},
+        {"prompt": {"1": {**NODE, "inputs": {"a": ["nowhere", "0"], "b": [["1"], 0]}}}},
         {"prompt": {"1": {**NODE, "inputs": {"a": ["1", 0]}}}},
     ],
 )
