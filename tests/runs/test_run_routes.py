@@ -106,7 +106,16 @@ async def test_runs_come_in_pages_and_by_workflow(studio: Studio) -> None:
 
 @pytest.mark.parametrize(
     "params",
-    [{"limit": "0"}, {"limit": "201"}, {"cursor": "zzz"}, {"status": "odd"}, {"colour": "red"}],
+    [
+        {"limit": "0"},
+        {"limit": "201"},
+        {"cursor": "zzz"},
+        {"status": "odd"},
+        {"colour": "red"},
+        {"since": "2020-01-01T00:00:00"},
+        {"since": "0001-01-01T00:00:00+14:00"},
+        {"since": "9999-12-31T23:59:59-14:00"},
+    ],
 )
 async def test_a_query_that_makes_no_sense_is_refused(
     studio: Studio, params: dict[str, str]
@@ -125,6 +134,17 @@ async def test_an_output_comes_in_ranges_and_is_not_sent_twice(studio: Studio) -
         assert same.status == 304
     async with studio.session.head(url) as head:
         assert int(head.headers["Content-Length"]) == len(whole) == run["outputs"][0]["bytes"]
+
+
+async def test_numbers_that_no_database_holds_are_refused(studio: Studio) -> None:
+    run = await studio.run(drawing())
+    workflow_id = await studio.save(drawing())
+    huge = 2**63
+
+    status, _ = await studio.ask("POST", f"/workflows/{workflow_id}/run", json={"version": huge})
+    assert status == 422
+    status, _ = await studio.ask("GET", f"/runs/{run['id']}/events?last_event_id={huge}")
+    assert status == 422
 
 
 async def test_a_bad_last_event_id_is_refused(studio: Studio) -> None:
