@@ -2,6 +2,7 @@
 
 import sqlite3
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -36,6 +37,15 @@ def _begin_immediate(connection: Any, _record: Any) -> None:
     connection.isolation_level = "IMMEDIATE"  # DBOS writes its own BEGIN where it needs one
 
 
+def _know_milliseconds(connection: Any, _record: Any) -> None:
+    """DBOS takes it that Python 3.12 comes with SQLite 3.42, whose unixepoch knows 'subsec'.
+
+    A Python that was built on an older one has it answer NULL, and DBOS does not start.
+    """
+    if sqlite3.sqlite_version_info < (3, 42):
+        connection.create_function("unixepoch", 1, lambda _modifier: time.time())
+
+
 def _begin(connection: sa.Connection) -> None:
     """IMMEDIATE for writers: a reader that turns writer fails at once when another one wrote."""
     read_only = connection.get_execution_options().get("read_only", False)
@@ -52,6 +62,7 @@ def sync_engine(file: Path) -> sa.Engine:
     )
     sa.event.listen(engine, "connect", _configure)
     sa.event.listen(engine, "connect", _begin_immediate)
+    sa.event.listen(engine, "connect", _know_milliseconds)
     return engine
 
 

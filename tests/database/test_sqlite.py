@@ -69,3 +69,13 @@ def test_a_second_process_may_not_use_the_file(tmp_path: Path) -> None:
         only_process(tmp_path / "a.db"),
     ):
         pass
+
+
+def test_the_engine_that_blocks_knows_milliseconds_whatever_sqlite_python_came_with(
+    database_file: Path,
+) -> None:
+    engine = sync_engine(database_file)
+    with engine.connect() as connection:
+        now = connection.execute(sa.text("SELECT unixepoch('subsec') * 1000")).scalar_one()
+    engine.dispose()
+    assert now > 1_700_000_000_000
