@@ -75,7 +75,8 @@ async def _text(part: BodyPartReader, name: str) -> str:
 
 
 def _filename(part: BodyPartReader) -> str | None:
-    name = part.filename
+    with _readable():  # read only now, from parameters that may be broken
+        name = part.filename
     return None if name is None else name.encode("utf-8", "replace").decode("utf-8")
 
 

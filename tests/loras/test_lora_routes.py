@@ -225,6 +225,11 @@ async def test_two_files_in_one_form_are_refused(client: Client, library: Librar
             b'--x\r\nContent-Disposition: form-data; name="file"\r\n'
             b"Content-Type: multipart/mixed; boundary=y\r\n\r\n--y--\r\n--x--\r\n",
         ),
+        (
+            "multipart/form-data; boundary=x",
+            b"--x\r\nContent-Disposition: form-data; name=file; filename*0*=utf-8'a"
+            b"\r\n\r\n--x--\r\n",
+        ),
         ("multipart/form-data; boundary=" + "x" * 100, b"--x\r\n"),
     ],
 )
