@@ -1,7 +1,9 @@
 """The Engine port on DBOS: steps in order, across failures, stops and starts."""
 
 import asyncio
+import sqlite3
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -60,6 +62,18 @@ class Stand:
 
     def engine(self, steps: Steps) -> DbosEngine:
         return DbosEngine(steps, self._database, f"sqlite:///{self._file}")
+
+    def refuse_records(self, refuse: bool) -> Go:
+        """Fail what DBOS writes at the end of a step or an attempt, as a full disk does."""
+        verb = (
+            "CREATE TRIGGER no_{0} BEFORE {1} ON {0} BEGIN SELECT json('{{'); END"
+            if refuse
+            else "DROP TRIGGER no_{0}"
+        )
+        with closing(sqlite3.connect(self._file)) as connection:
+            connection.execute(verb.format("operation_outputs", "INSERT"))
+            connection.execute(verb.format("workflow_status", "UPDATE"))
+        return Go.ON
 
     def close(self) -> None:
         self._database.dispose()
@@ -153,6 +167,19 @@ async def test_a_stop_in_the_middle_of_a_step_is_no_outcome_and_a_restart_goes_o
     second = Steps()
     async with stand.engine(second).running():
         assert await second.wait() == ["follow", "collect"]
+
+
+async def test_an_attempt_whose_end_cannot_be_recorded_is_over_all_the_same(stand: Stand) -> None:
+    steps = Steps()
+    steps.special["submit"] = lambda: _answer(stand.refuse_records(True))
+    engine = stand.engine(steps)
+    async with engine.running():
+        await engine.start("run", 1)
+        await steps.wait()
+        await asyncio.sleep(0.2)  # DBOS has tried to record that, too
+        stand.refuse_records(False)
+        await ended(engine)
+    assert steps.asked[:2] == ["prepare", "submit"]
 
 
 async def test_ended_attempts_are_forgotten_after_a_while(stand: Stand) -> None:
