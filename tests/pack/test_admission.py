@@ -191,6 +191,20 @@ async def test_a_deadly_prompt_never_reaches_comfyui(
     assert (wired.queued, office.asked) == ([], [])
 
 
+@pytest.mark.parametrize("text", ["nan", " -Infinity", "1e999", {"__value__": "NaN"}])
+async def test_while_the_sidecar_is_away_no_text_may_turn_into_an_endless_number(
+    wired: Wired, text: Any
+) -> None:
+    wired.address.left()
+    graph = {"1": {"class_type": "SaveImage", "inputs": {"scale": text, "prefix": "nancy"}}}
+
+    response = await wired.client.post("/prompt", json={"prompt": graph})
+
+    assert response.status == 400
+    assert (await response.json())["error"]["type"] == "invalid_number"
+    assert wired.queued == []
+
+
 async def test_json_nested_too_deep_to_read_is_refused(wired: Wired) -> None:
     response = await wired.client.post("/prompt", data="[" * 100_000)
 

@@ -53,6 +53,25 @@ async def test_a_body_that_is_no_order_is_refused_with_its_reason(
     assert (status in (400, 422), refusal["error"]["code"]) == (True, code)
 
 
+@pytest.mark.parametrize("text", ["nan", " -Infinity", "1e999", {"__value__": "NaN"}])
+async def test_a_text_that_comfyui_would_read_as_an_endless_number_is_refused(
+    studio: Studio, text: Any
+) -> None:
+    prompt = drawing()
+    prompt["6"]["inputs"]["cfg"] = text
+
+    status, refusal = await studio.ask("POST", "/runs", json={"workflow_json": prompt})
+
+    assert (status, refusal["error"]["code"]) == (422, "invalid_prompt")
+    assert refusal["error"]["details"]["nodes"] == {"6": "cfg is not a finite number"}
+
+
+async def test_a_picture_of_infinity_may_be_drawn(studio: Studio) -> None:
+    prompt = drawing()
+    prompt["3"]["inputs"]["text"] = "Infinity"
+    await studio.run(prompt)
+
+
 async def test_every_reference_that_cannot_be_resolved_is_named(studio: Studio) -> None:
     await studio.upload("there.safetensors", lora_file())
     prompt = drawing(lora="first-missing")
