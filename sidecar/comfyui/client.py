@@ -29,6 +29,7 @@ from .transport import SYSTEM, Answer, Transport, translated, unusable
 
 PACK_HEADER = "X-Atelier-Pack"
 SUBMISSION_HEADER = "X-Atelier-Submission"
+PARTIAL = "partial_execution_targets"
 MAX_MESSAGE_BYTES = 64 << 20
 CHUNK_BYTES = 1 << 20
 LOOKS = 3
@@ -184,7 +185,9 @@ class HttpComfyUI:
         """Stream a file from ``/view``. NotFoundError("output_file") when it is not there."""
         query = {"filename": file.filename, "subfolder": file.subfolder, "type": file.type}
         async with self._transport.open("GET", "view", query=query) as response:
-            if response.status == 404:
+            # 400 and 403 without a body are ComfyUI's own: not a file of the folders that it serves
+            its_own = response.status in (400, 403) and response.content_length == 0
+            if response.status == 404 or its_own:
                 raise NotFoundError("output_file", query)
             # ComfyUI never sends a page from here; a proxy's sign-in page is not the file
             if response.status != 200 or response.content_type == "text/html":
@@ -241,10 +244,12 @@ def _prompt_body(
         error = {"type": "invalid_prompt", "message": about, "details": "", "extra_info": {}}
         raise answers.refused("Invalid prompt", about, {"error": error, "node_errors": {}})
     editor = extra_data.get("client_id")
-    body = {
+    body: dict[str, Any] = {
         "prompt": prompt,
         "prompt_id": prompt_id,
         "client_id": editor if isinstance(editor, str) and editor else client_id,
         "extra_data": dict(extra_data),
     }
+    if isinstance(targets := extra_data.get(PARTIAL), list):
+        body[PARTIAL] = targets  # a prompt of the editor that only some outputs were asked of
     return json.dumps(body).encode()

@@ -136,6 +136,7 @@ ROUTES: tuple[Route, ...] = (
         file,
         "Download a LoRA's newest version or another one",
         query=VersionQuery,
+        also=(206,),
         content_type="application/octet-stream",
         errors=(404, 416, 503),
     ),

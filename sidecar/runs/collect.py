@@ -45,20 +45,26 @@ class Collector:
         if run.history is None:
             raise ValueError("a run is collected after it was followed")
         outputs: list[Output] = []
+        missing: RunError | None = None
         for index, reported in enumerate(reported_outputs(run.history["outputs"])):
             try:
                 output = await self._keep(run, index, reported)
             except NotFoundError:
-                missing = RunError(
+                missing = missing or RunError(
                     "output_missing",
-                    "ComfyUI no longer has a file that it says this run made.",
+                    "ComfyUI does not have a file that it says this run made.",
                     reported.node_id,
                     {"filename": reported.filename, "folder": reported.folder},
                 )
-                await self._journal.requeue(run, self._max_attempts, missing)
+                continue
+            if not await self._journal.output(run, output):
+                # cancelled, perhaps deleted already: nobody else would remove it
+                await self._blobs.delete(output.key)
                 return Go.STOP
             outputs.append(output)
-            await self._journal.output(run, output)
+        if missing is not None:
+            await self._journal.requeue(run, self._max_attempts, missing, outputs)
+            return Go.STOP
         status, error = verdict(run.history)
         await self._journal.finish(
             run, status, error=error, outputs=outputs, gpu_seconds=gpu_seconds(run.history)
@@ -71,7 +77,9 @@ class Collector:
             suffix = ""
         folder = Principal(run.owner_id).folder
         key = f"{folder}/runs/{run.id}/{run.attempts}-{index}{suffix}"
-        stored = await self._patience.repeat(run.id, lambda: self._store(key, reported))
+        stored = await self._patience.repeat(
+            run.id, lambda: self._patience.while_running(run.id, self._store(key, reported))
+        )
         content_type = content_type_of(reported.filename)
         return Output(
             index=index,

@@ -1,8 +1,10 @@
 """Following a prompt through ComfyUI until it is done there, or gone."""
 
 import asyncio
+import json
+import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from ..comfyui import ComfyUI, HistoryEntry, Message, Place, Whereabouts
 from ..engine import Go
@@ -123,7 +125,7 @@ class _Teller:
         elif message.type == "progress":
             node = data.get("node")
             value, top = data.get("value"), data.get("max")
-            if isinstance(value, int | float) and isinstance(top, int | float):
+            if _is_finite(value) and _is_finite(top):
                 self._waiting = Progress(value, top, node if isinstance(node, str) else self._node)
 
 
@@ -139,23 +141,38 @@ async def _woken(followed: Followed, seconds: float) -> None:
 def _from_entry(entry: HistoryEntry | None) -> dict[str, Any]:
     if entry is None:
         raise ValueError("a finished prompt has a history entry")
-    return {
-        "status": entry.status,
-        "outputs": dict(entry.outputs),
-        "messages": [[kind, _without_inputs(data)] for kind, data in entry.messages],
-    }
+    return _storable(
+        {
+            "status": entry.status,
+            "outputs": dict(entry.outputs),
+            "messages": [[kind, _without_inputs(data)] for kind, data in entry.messages],
+        }
+    )
 
 
 def _from_messages(ended: Message, outputs: Mapping[str, Any]) -> dict[str, Any]:
     """The history entry of a run whose entry was cleared, from what the websocket told."""
-    return {
-        "status": "success" if ended.type == "execution_success" else "error",
-        "outputs": dict(outputs),
-        "messages": [[ended.type, _without_inputs(ended.data)]],
-    }
+    return _storable(
+        {
+            "status": "success" if ended.type == "execution_success" else "error",
+            "outputs": dict(outputs),
+            "messages": [[ended.type, _without_inputs(ended.data)]],
+        }
+    )
 
 
 def _without_inputs(data: Mapping[str, Any]) -> dict[str, Any]:
     """An execution error carries all input values and a traceback with paths: not kept."""
     dropped = ("current_inputs", "current_outputs", "traceback")
     return {key: value for key, value in data.items() if key not in dropped}
+
+
+def _storable(history: dict[str, Any]) -> dict[str, Any]:
+    """Without what ComfyUI may send and no database takes: NaN, infinity, half a surrogate pair."""
+    text = json.dumps(history, ensure_ascii=False).encode("utf-8", "replace")
+    stored: dict[str, Any] = json.loads(text, parse_constant=lambda _: None)
+    return stored
+
+
+def _is_finite(value: Any) -> TypeGuard[float]:
+    return isinstance(value, int | float) and math.isfinite(value)

@@ -58,8 +58,8 @@ class RunJournal:
         async with self._database.transaction(Principal(run.owner_id)) as tx:
             return await RunStore(tx).change(run.id, CLAIMED, attempt=run.attempts, history=history)
 
-    async def output(self, run: Run, output: Output) -> None:
-        """Tell that an output is kept."""
+    async def output(self, run: Run, output: Output) -> bool:
+        """Tell that an output is kept, unless the run has ended meanwhile."""
         data = {
             "index": output.index,
             "filename": output.filename,
@@ -67,8 +67,15 @@ class RunJournal:
             "bytes": output.bytes,
         }
         async with self._database.transaction(Principal(run.owner_id)) as tx:
-            await RunStore(tx).add_event(run.id, "output", data, self._clock.now())
+            store = RunStore(tx)
+            # changes nothing, and holds the row: after its end a run has no more events
+            done = await store.change(
+                run.id, CLAIMED, attempt=run.attempts, worker_id=run.worker_id
+            )
+            if done:
+                await store.add_event(run.id, "output", data, self._clock.now())
         self._feed.changed(run.id)
+        return done
 
     async def finish(
         self,
@@ -102,10 +109,12 @@ class RunJournal:
             finished_at=self._clock.now(),
         )
 
-    async def requeue(self, run: Run, max_attempts: int, error: RunError) -> bool:
+    async def requeue(
+        self, run: Run, max_attempts: int, error: RunError, outputs: Sequence[Output] = ()
+    ) -> bool:
         """Let it wait for another attempt; after the last one it fails with ``error``."""
         if run.attempts >= max_attempts:
-            return await self.finish(run, Status.FAILED, error=error)
+            return await self.finish(run, Status.FAILED, error=error, outputs=outputs)
         return await self._move(
             run, CLAIMED, status=Status.QUEUED, worker_id=None, progress=None, history=None
         )

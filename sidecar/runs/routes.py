@@ -167,7 +167,7 @@ ROUTES = (
         headers=_IDEMPOTENT,
         answer=RunView,
         status=202,
-        errors=(403, 404, 409, 429, 503),
+        errors=(403, 404, 409, 413, 429, 502, 503, 504),
     ),
     Route(
         "GET",
@@ -186,7 +186,7 @@ ROUTES = (
         headers=_IDEMPOTENT,
         answer=RunView,
         status=202,
-        errors=(403, 409, 413, 429, 503),
+        errors=(403, 409, 413, 429, 502, 503, 504),
     ),
     Route("GET", "/runs", list_runs, "Runs, newest first", query=RunQuery, answer=RunPage),
     Route("GET", "/runs/{id}", get_run, "One run", answer=RunView, errors=(404,)),
@@ -205,8 +205,9 @@ ROUTES = (
         "/runs/{id}/outputs/{index}",
         get_output,
         "The bytes of an output, with Range and ETag",
+        also=(206,),
         content_type="application/octet-stream",
-        errors=(404, 416),
+        errors=(404, 416, 503),
     ),
     Route(
         "POST",
@@ -223,7 +224,7 @@ ROUTES = (
         "A new run of exactly what this one ran",
         answer=RunView,
         status=202,
-        errors=(404, 429, 503),
+        errors=(404, 429, 502, 503, 504),
     ),
     Route(
         "DELETE",

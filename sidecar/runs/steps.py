@@ -82,6 +82,7 @@ class Attempt:
         log.error("run.step_failed", extra={"run_id": run_id, "reason": reason})
         run = await self._find(UUID(run_id))
         if run is not None and run.attempts == attempt:
+            self._watch.dismiss(run_id)
             error = RunError("internal_error", "Something went wrong here; the log has it.")
             await self._journal.finish(run, Status.FAILED, error=error)
 
@@ -97,6 +98,7 @@ class Attempt:
         except RunEndedError:
             await self._let_go(run_id)
         except AtelierError as error:
+            self._watch.dismiss(run_id)
             failure = RunError(error.code, error.message, None, error.details)
             await self._journal.finish(run, Status.FAILED, error=failure)
         return Go.STOP
@@ -158,6 +160,7 @@ class Attempt:
 
     async def _let_go(self, run_id: str) -> None:
         """Take a cancelled run out of ComfyUI. One that is away has either lost it or keeps it."""
+        self._watch.dismiss(run_id)
         try:
             await self._leaving.repeat(UUID(run_id), lambda: self._withdraw(run_id))
         except AtelierError as error:

@@ -80,6 +80,7 @@ class ComfyWatch:
             await self._poll()
         finally:
             listening.cancel()
+            await asyncio.wait({listening})
 
     async def _listen(self) -> None:
         pause, longest = _RECONNECT_SECONDS

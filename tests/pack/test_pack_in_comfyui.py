@@ -101,7 +101,17 @@ def deadly() -> list[dict[str, Any]]:
         f"c{n}": {"class_type": "ImageInvert", "inputs": {"image": [f"c{n + 1}", 0]}}
         for n in range(2000)
     }
+    wrapped = {
+        f"w{n}": {
+            "class_type": "PreviewImage",
+            "inputs": {"images": {"__value__": [f"w{n + 1}" if n < 1199 else "1", 0]}},
+        }
+        for n in range(1200)
+    }
+    lost = {"class_type": "PreviewImage", "inputs": {"images": ["1", 0], "odd": ["nowhere", 0]}}
     return [
+        {"prompt": {**graph, **wrapped}},
+        {"prompt": {**graph, "9": lost}},
         {"prompt": graph, "extra_data": None},
         {"prompt": graph, "client_id": ["x"]},
         {"prompt": graph, "extra_data": {"client_id": ["x"]}},

@@ -79,6 +79,22 @@ async def test_a_comfyui_that_forgets_an_editors_prompt_gets_it_again(
     assert (run["status"], run["attempts"]) == ("succeeded", 2)
 
 
+async def test_a_forgotten_prompt_that_only_some_outputs_were_asked_of_makes_only_these_again(
+    studio: Studio, served_stand_in: tuple[StandIn, str]
+) -> None:
+    stand_in, url = served_stand_in
+    stand_in.hold()
+    prompt = drawing()
+    prompt["9"] = {"class_type": "PreviewImage", "inputs": {"images": ["7", 0]}}
+    _, admitted = await admit(studio, prompt=prompt, partial_execution_targets=["8"])
+    await post_to_comfyui(studio, url, admitted)
+    await studio.until(admitted["run_id"], "running")
+    await stand_in.forget_everything()
+    run = await studio.until(admitted["run_id"])
+    assert (run["status"], run["attempts"]) == ("succeeded", 2)
+    assert [output["node_id"] for output in run["outputs"]] == ["8"]
+
+
 @pytest.mark.parametrize(
     ("body", "status", "code"),
     [

@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 from studio import Studio, drawing, lora_file
+from waiting import until
 
 from sidecar.comfyui.stand_in import StandIn
 
@@ -120,6 +121,26 @@ async def test_cancelling_a_running_run_interrupts_that_prompt_only(
     assert (await studio.until(first["id"]))["status"] == "cancelled"
     status, refusal = await studio.ask("POST", f"/runs/{first['id']}/cancel")
     assert (status, refusal["error"]["code"]) == (409, "run_finished")
+
+
+async def test_a_run_that_is_cancelled_while_it_is_submitted_is_not_looked_for_any_more(
+    studio: Studio, stand_in: StandIn
+) -> None:
+    await studio.until((await studio.run(drawing(1)))["id"])  # the nodes are known
+    stand_in.requests.clear()
+    stand_in.delay_seconds = 0.3
+    run = await studio.run(drawing(2))
+
+    async def is_submitted() -> bool:
+        return any(request.path == "/prompt" for request in stand_in.requests)
+
+    await until(is_submitted)
+    assert (await studio.ask("POST", f"/runs/{run['id']}/cancel"))[0] == 200
+    stand_in.delay_seconds = 0.0
+    await asyncio.sleep(1.0)
+    stand_in.requests.clear()
+    await asyncio.sleep(2.5)
+    assert [request.path for request in stand_in.requests] == []
 
 
 async def test_a_prompt_that_comfyui_refuses_fails_with_what_each_node_said(
