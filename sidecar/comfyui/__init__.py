@@ -19,6 +19,10 @@ ObjectInfo: TypeAlias = Mapping[str, Any]
 """What ``GET /object_info`` says: ``{class_type: {"input": {"required": ..., ...}, ...}}``."""
 
 
+PARTIAL = "partial_execution_targets"
+"""Field of ``POST /prompt``: ids of output nodes to execute. ``submit`` takes it in extra_data."""
+
+
 class Place(str, Enum):
     """Where ComfyUI has a prompt."""
 

@@ -13,6 +13,7 @@ from yarl import URL
 
 from ..errors import NotFoundError, UpstreamError
 from . import (
+    PARTIAL,
     Message,
     ObjectInfo,
     OutputFile,
@@ -29,7 +30,6 @@ from .transport import SYSTEM, Answer, Transport, translated, unusable
 
 PACK_HEADER = "X-Atelier-Pack"
 SUBMISSION_HEADER = "X-Atelier-Submission"
-PARTIAL = "partial_execution_targets"
 MAX_MESSAGE_BYTES = 64 << 20
 CHUNK_BYTES = 1 << 20
 LOOKS = 3

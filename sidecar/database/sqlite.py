@@ -17,6 +17,8 @@ from . import Transaction
 from .tables import dump_json
 
 BUSY_SECONDS = 30
+_SQLITE_FULL = 13
+"""SQLITE_FULL of https://www.sqlite.org/rescode.html; the module names it from Python 3.11."""
 
 
 def _configure(connection: Any, _record: Any) -> None:
@@ -82,8 +84,8 @@ def async_engine(file: Path) -> AsyncEngine:
 
 def _translated(error: sa.exc.DBAPIError) -> AtelierError | None:
     """Our word for what SQLite's result code says; None for our own mistakes."""
-    code = getattr(error.orig, "sqlite_errorcode", None)  # Python 3.11 and later
-    if code == sqlite3.SQLITE_FULL if hasattr(sqlite3, "SQLITE_FULL") else code == 13:
+    # Python 3.10 does not tell the code: a full disk is then one that cannot be used
+    if getattr(error.orig, "sqlite_errorcode", None) == _SQLITE_FULL:
         return StorageFullError("disk_full", "The disk of the database is full.")
     if isinstance(error, sa.exc.OperationalError):
         return UnavailableError("database", "The database cannot be used at the moment.")

@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from ..clock import Clock, NewId
+from ..comfyui import PARTIAL
 from ..database import Database
 from ..errors import InvalidError, NotFoundError
 from ..loras.models import LoraPin
@@ -19,7 +20,6 @@ from .steps import refused
 from .store import RunQueue, RunStore
 from .views import AdmittedOrder, ResolvedLora
 
-PARTIAL = "partial_execution_targets"
 _SECRETS = ("auth_token_comfy_org", "api_key_comfy_org")
 _KEPT_FIELDS = ("client_id", "extra_data", "number", "front", PARTIAL)
 
