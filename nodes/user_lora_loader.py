@@ -168,6 +168,8 @@ _REMEDIES = {
     "lora_not_found": "Upload it, or choose another one and run again.",
     "invalid_lora_name": "Choose a LoRA from the list.",
     "foreign_lora": "It is somebody else's: choose one of your own.",
+    "sign_in_required": "This prompt was queued while Atelier's sidecar was away, so nobody knows "
+    "whose it is. Queue it again, signed in.",
     "disk_full": "Free some space in ComfyUI's LoRA folder and run again.",
 }
 

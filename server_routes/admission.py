@@ -8,18 +8,20 @@ from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import Any, Protocol
 
-from aiohttp import ClientError, ClientSession, ClientTimeout, web
+from aiohttp import ClientError, ClientSession, ClientTimeout, hdrs, web
 from aiohttp.typedefs import Handler
 
 from .address import SidecarAddress
+from .headers import PACK_HEADER
 from .prompt_shape import Flaw, endless_number_in, flaw_in
 from .submissions import Submissions
 
 log = logging.getLogger("atelier")
 
-PACK_HEADER = "X-Atelier-Pack"
 SUBMISSION_HEADER = "X-Atelier-Submission"
 CREDENTIALS = ("Cookie", "Authorization", "Cf-Access-Jwt-Assertion")
+PASSED_ON = ("Retry-After", "WWW-Authenticate")
+"""What of a refusal's headers its caller needs."""
 
 # minutes: the sidecar may fetch LoRAs before it answers. One that is away is noticed at once.
 ADMIT = ClientTimeout(total=1800, sock_connect=5)
@@ -114,22 +116,11 @@ class Admission:
     async def _admit(
         self, request: web.Request, handler: Handler, body: dict[str, Any]
     ) -> web.StreamResponse:
-        status, answer, retry_after = await self._ask_sidecar(request, body)
+        status, answer, headers = await self._ask_sidecar(request, body)
         if status == 200:
             return await self._run_admitted(request, handler, answer)
-        error = answer.get("error")
-        if 400 <= status < 500 and isinstance(error, dict):
-            details = error.get("details")
-            flaw = Flaw(
-                str(error.get("code")),
-                str(error.get("message")),
-                details if isinstance(details, dict) else {},
-            )
-            if flaw.type not in _NOT_THE_CALLERS:
-                refusal = _refusal(status, flaw)
-                if retry_after is not None:
-                    refusal.headers["Retry-After"] = retry_after
-                return refusal
+        if 400 <= status < 500 and (flaw := _flaw_of(status, answer)) is not None:
+            return _refusal(status, flaw, headers)
         if (endless := endless_number_in(body)) is not None:
             return _refusal(400, endless)
         log.warning("[Atelier] The sidecar is away: this prompt runs, but is not recorded.")
@@ -137,12 +128,14 @@ class Admission:
 
     async def _ask_sidecar(
         self, request: web.Request, body: dict[str, Any]
-    ) -> tuple[int, dict[str, Any], str | None]:
-        """Status, JSON and Retry-After of ``/internal/admit``; status 0 for no usable answer."""
+    ) -> tuple[int, dict[str, Any], dict[str, str]]:
+        """Status, JSON and headers of ``/internal/admit``; status 0 for no usable answer."""
         url, token = self._address.url, self._address.token
+        nothing: tuple[int, dict[str, Any], dict[str, str]] = 0, {}, {}
         if url is None or token is None:
-            return 0, {}, None
-        headers = {PACK_HEADER: token}
+            return nothing
+        # the name of the session's cookie has the port in it that the browser knows
+        headers = {PACK_HEADER: token, hdrs.HOST: request.host}
         headers.update(
             (name, request.headers[name]) for name in CREDENTIALS if name in request.headers
         )
@@ -156,14 +149,15 @@ class Admission:
             ) as response:
                 answer = json.loads(await response.read())
         except (ClientError, OSError, asyncio.TimeoutError, ValueError):
-            return 0, {}, None
+            return nothing
         usable = isinstance(answer, dict) and (
             response.status != 200
             or (isinstance(answer.get("run_id"), str) and isinstance(answer.get("body"), dict))
         )
         if not usable:
-            return 0, {}, None
-        return response.status, answer, response.headers.get("Retry-After")
+            return nothing
+        passed_on = {n: response.headers[n] for n in PASSED_ON if n in response.headers}
+        return response.status, answer, passed_on
 
     async def _run_admitted(
         self, request: web.Request, handler: Handler, admitted: Mapping[str, Any]
@@ -239,12 +233,24 @@ def _json_of(response: web.StreamResponse) -> Any:
         return None
 
 
-def _refusal(status: int, flaw: Flaw) -> web.Response:
+def _flaw_of(status: int, answer: Mapping[str, Any]) -> Flaw | None:
+    """The sidecar's refusal in ComfyUI's terms; None for one of us, not of the prompt."""
+    error = answer.get("error")
+    if not isinstance(error, dict) or error.get("code") in _NOT_THE_CALLERS:
+        return None
+    code, message, details = str(error.get("code")), str(error.get("message")), error.get("details")
+    about = details if isinstance(details, dict) else {}
+    if status == 401:
+        return Flaw(code, "Sign in to Atelier to queue prompts", about, details=message)
+    return Flaw(code, message, about)
+
+
+def _refusal(status: int, flaw: Flaw, headers: Mapping[str, str] | None = None) -> web.Response:
     """A refusal in ComfyUI's shape: the editor shows its message."""
     error = {
         "type": flaw.type,
         "message": flaw.message,
-        "details": "",
+        "details": flaw.details,
         "extra_info": dict(flaw.extra_info),
     }
-    return web.json_response({"error": error, "node_errors": {}}, status=status)
+    return web.json_response({"error": error, "node_errors": {}}, status=status, headers=headers)

@@ -1,10 +1,12 @@
 """``/api/v1/comfyui/*`` on ComfyUI's port, streamed to the sidecar and back, never stored."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 
 from aiohttp import ClientConnectionError, ClientError, ClientResponse, ClientSession, hdrs, web
 from aiohttp.typedefs import Handler
+from multidict import CIMultiDict
 from yarl import URL
 
 from .address import SidecarAddress
@@ -52,7 +54,8 @@ class Forwarder:
             return _away()
         query = request.rel_url.raw_query_string
         url = URL(base + path + (f"?{query}" if query else ""), encoded=True)
-        exchange = asyncio.ensure_future(_Exchange(request, self._session, url).run())
+        headers = request_headers(request, self._address.token)
+        exchange = asyncio.ensure_future(_Exchange(request, headers, self._session, url).run())
         try:
             while not exchange.done() and not _client_left(request):
                 await asyncio.wait({exchange}, timeout=WATCH_SECONDS)
@@ -67,8 +70,11 @@ class Forwarder:
 class _Exchange:
     """One request and its answer."""
 
-    def __init__(self, request: web.Request, session: ClientSession, url: URL) -> None:
+    def __init__(
+        self, request: web.Request, headers: CIMultiDict[str], session: ClientSession, url: URL
+    ) -> None:
         self._request = request
+        self._headers = headers
         self._session = session
         self._url = url
         self._upload = _Upload(request) if request.body_exists else None
@@ -91,7 +97,7 @@ class _Exchange:
         return await self._session.request(
             self._request.method,
             self._url,
-            headers=request_headers(self._request),
+            headers=self._headers,
             skip_auto_headers=(
                 hdrs.USER_AGENT,
                 hdrs.ACCEPT,
@@ -165,7 +171,8 @@ async def _leave_expect_to_sidecar(request: web.Request) -> None:
     """``100 Continue`` is sent when the sidecar wants the body, not before it was asked."""
     expect = request.headers.get(hdrs.EXPECT, "")
     if expect.lower() != "100-continue":
-        raise web.HTTPExpectationFailed(text=f"Unknown Expect: {expect}")
+        body = _error("unknown_expectation", f"Nobody here knows Expect: {expect[:100]}.", {})
+        raise web.HTTPExpectationFailed(text=json.dumps(body), content_type="application/json")
 
 
 def _client_left(request: web.Request) -> bool:
@@ -182,5 +189,9 @@ def _away() -> web.Response:
 
 
 def _refusal(status: int, code: str, message: str, details: dict[str, str]) -> web.Response:
-    error = {"code": code, "message": message, "details": details}
-    return web.json_response({"error": error}, status=status)
+    return web.json_response(_error(code, message, details), status=status)
+
+
+def _error(code: str, message: str, details: dict[str, str]) -> dict[str, object]:
+    """The sidecar's shape."""
+    return {"error": {"code": code, "message": message, "details": details}}

@@ -8,6 +8,7 @@ from aiohttp import ClientResponse, hdrs, web
 from multidict import CIMultiDict
 
 PREFIX = "/api/v1/comfyui/"
+PACK_HEADER = "X-Atelier-Pack"
 
 _HOP_BY_HOP = {
     "connection",
@@ -45,8 +46,11 @@ def upstream_path(raw_path: str) -> str | None:
     return PREFIX + tail
 
 
-def request_headers(request: web.Request) -> CIMultiDict[str]:
-    """The client's headers, without those that are ours to say and those of its own connection."""
+def request_headers(request: web.Request, token: str | None) -> CIMultiDict[str]:
+    """The client's headers, without those that are ours to say and those of its own connection.
+
+    The pack token says that what we say of the client can be believed.
+    """
     headers = _end_to_end(request.headers)
     for name in [name for name in headers if _NOT_THE_CLIENTS.fullmatch(name)]:
         headers.popall(name, None)
@@ -61,6 +65,8 @@ def request_headers(request: web.Request) -> CIMultiDict[str]:
     headers[hdrs.HOST] = request.host
     headers["X-Forwarded-For"] = request.remote or ""
     headers["X-Forwarded-Proto"] = request.scheme
+    if token is not None:
+        headers[PACK_HEADER] = token
     return headers
 
 

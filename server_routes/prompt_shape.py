@@ -7,6 +7,7 @@ for everybody, on ComfyUI 0.3.64. What is merely wrong stays ComfyUI's to refuse
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 MAX_DEPTH = 200
@@ -15,14 +16,21 @@ MAX_DEPTH = 200
 MAX_CHAIN = 500
 """Nodes one behind the other; the worker walks them recursively (ends between 600 and 900)."""
 
+MAX_NODES = 5000
+
+MAX_COPIES = 1_000_000
+"""Values of inputs, each counted for its own node and for every node behind that one. The worker
+keeps two copies of each, of 0.37 kB: a million is 0.75 GB."""
+
 
 @dataclass(frozen=True)
 class Flaw:
-    """Why a prompt is refused, in ComfyUI's terms."""
+    """Why a prompt is refused, in ComfyUI's terms. The editor shows message and details."""
 
     type: str
     message: str
     extra_info: Mapping[str, Any] = field(default_factory=dict)
+    details: str = ""
 
 
 def flaw_in(body: Mapping[str, Any]) -> Flaw | None:
@@ -64,6 +72,8 @@ def _bad_nodes(prompt: Any) -> Iterator[Flaw]:
     if not isinstance(prompt, dict):
         yield Flaw("invalid_prompt", "prompt must be an object of nodes.")
         return
+    if len(prompt) > MAX_NODES:
+        yield Flaw("prompt_too_large", f"A prompt may have {MAX_NODES} nodes.")
     for node_id, node in prompt.items():
         where = {"node_id": node_id}
         if not isinstance(node, dict):
@@ -77,6 +87,9 @@ def _bad_nodes(prompt: Any) -> Iterator[Flaw]:
             yield Flaw("invalid_prompt", f"Node #{node_id} needs node #{missing[0]}.", where)
     if longest_chain(prompt) > MAX_CHAIN:
         yield Flaw("prompt_too_long", f"More than {MAX_CHAIN} nodes hang one behind the other.")
+    if copies_of(prompt) > MAX_COPIES:
+        too_dense = "Too many nodes depend on too many others: ComfyUI would run out of memory."
+        yield Flaw("prompt_too_dense", too_dense, {"max_copies": MAX_COPIES})
 
 
 def _unsafe_values(body: Mapping[str, Any]) -> Iterator[Flaw]:
@@ -111,26 +124,57 @@ def _is_number(text: str) -> bool:
 
 def longest_chain(prompt: Mapping[str, Any]) -> int:
     """How many nodes hang one behind the other at most; all of them where links go in a circle."""
+    order = _sources_first(prompt)
+    if order is None:
+        return len(prompt)
     heights: dict[str, int] = {}
-    for start in prompt:
-        if start in heights:
-            continue
-        entered = {start}
-        path = [(start, iter(_sources(prompt[start])))]
-        while path:
-            node_id, sources = path[-1]
-            source = next(sources, None)
-            if source is None:
-                path.pop()
-                heights[node_id] = 1 + max(
-                    (heights[each] for each in _sources(prompt[node_id])), default=0
-                )
-            elif source not in entered and source not in heights:
-                entered.add(source)
-                path.append((source, iter(_sources(prompt[source]))))
-            elif source not in heights:
-                return len(prompt)
+    for node_id in order:
+        heights[node_id] = 1 + max((heights[s] for s in _sources(prompt[node_id])), default=0)
     return max(heights.values(), default=0)
+
+
+def copies_of(prompt: Mapping[str, Any]) -> int:
+    """How many values the worker copies: in the key of each node stand the inputs of all before it.
+
+    As if each node were before each where links go in a circle, and no further than the limit.
+    """
+    sizes = {node_id: _size(node["inputs"]) for node_id, node in prompt.items()}
+    copies = sum(sizes.values())
+    if copies > MAX_COPIES:
+        return copies
+    order = _sources_first(prompt)
+    if order is None:
+        return copies * len(prompt)
+    behind = dict.fromkeys(order, 0)  # sets of nodes, a bit for each
+    copies = 0
+    for place, node_id in enumerate(reversed(order)):
+        users = behind.pop(node_id) | 1 << place
+        copies += users.bit_count() * sizes[node_id]
+        for source in _sources(prompt[node_id]):
+            behind[source] |= users
+    return copies
+
+
+def _sources_first(prompt: Mapping[str, Any]) -> Sequence[str] | None:
+    """Every node, after all that it has links to; None where links go in a circle."""
+    links = {node_id: _sources(node) for node_id, node in prompt.items()}
+    try:
+        return tuple(TopologicalSorter(links).static_order())
+    except CycleError:
+        return None
+
+
+def _size(value: Any) -> int:
+    """How many values a JSON value is made of, itself included."""
+    count, stack = 0, [value]
+    while stack:
+        item = stack.pop()
+        count += 1
+        if isinstance(item, dict):
+            stack.extend(item.values())
+        elif isinstance(item, list):
+            stack.extend(item)
+    return count
 
 
 def _sources(node: Mapping[str, Any]) -> Sequence[str]:

@@ -113,6 +113,8 @@ class ComfyUI(Protocol):
     ) -> None:
         """Queue a prompt under our id; PromptRefusedError when validation fails.
 
+        InvalidError("comfyui_refused") when the request itself is refused for good: too large for
+        what stands in front, or without the right password. ``details.status`` says which.
         Never queues an id that is waiting, running or finished there already.
         """
 

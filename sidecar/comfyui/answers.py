@@ -5,10 +5,14 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, TypeAdapter, ValidationError
 
+from ..errors import InvalidError, UpstreamError
 from . import HistoryEntry, ObjectInfo, Place, PromptRefusedError, Queue, SystemStats, Whereabouts
 from .transport import Answer
 
 T = TypeVar("T")
+
+_PASSING = (408, 425, 429)
+"""Refusals that say themselves that it may go well another time."""
 
 
 class _Status(BaseModel):
@@ -108,6 +112,14 @@ def refusal(answer: Answer) -> PromptRefusedError:
     said = answer.json()
     problem = _read(_REFUSAL, answer).error
     return refused(problem.message, problem.details, _without_server_paths(said))
+
+
+def refusal_for_good(answered: UpstreamError) -> InvalidError | None:
+    """The error for an answer to ``POST /prompt`` that will be the same another time, else None."""
+    status = answered.details.get("status", 0)
+    if 400 <= status < 500 and status not in _PASSING:
+        return InvalidError("comfyui_refused", answered.message, answered.details)
+    return None
 
 
 def refused(message: str, about: str, details: Mapping[str, Any]) -> PromptRefusedError:

@@ -116,6 +116,7 @@ class HttpComfyUI:
     ) -> None:
         """Queue a prompt under our id; PromptRefusedError when validation fails.
 
+        InvalidError("comfyui_refused") when the request itself is refused for good.
         Never queues an id that is waiting, running or finished there already.
         """
         body = _prompt_body(prompt_id, prompt, extra_data, self._client_id)
@@ -125,15 +126,24 @@ class HttpComfyUI:
         if self._pack_token is not None:
             headers[PACK_HEADER] = self._pack_token
             headers[SUBMISSION_HEADER] = f"{prompt_id}/{attempt}"
-        answer = await self._transport.ask(
-            "POST", "prompt", body=body, headers=headers, accept=(200, 400)
-        )
-        if answer.status == 400:
-            raise answers.refusal(answer)
+        answer = await self._post_prompt(body, headers)
         if (queued := answers.accepted_id(answer)) != prompt_id:
             await self.withdraw(queued)
             message = "ComfyUI gave the prompt an id of its own; it is too old for Atelier."
             raise UpstreamError(SYSTEM, message, {"request": answer.request})
+
+    async def _post_prompt(self, body: bytes, headers: Mapping[str, str]) -> Answer:
+        try:
+            answer = await self._transport.ask(
+                "POST", "prompt", body=body, headers=headers, accept=(200, 400)
+            )
+            if answer.status == 400:
+                raise answers.refusal(answer)
+        except UpstreamError as error:
+            if (refused := answers.refusal_for_good(error)) is not None:
+                raise refused from error
+            raise
+        return answer
 
     async def find(self, prompt_id: str) -> Whereabouts:
         """Where this prompt is: /history first, then /queue, then /history again."""

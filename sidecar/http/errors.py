@@ -1,10 +1,11 @@
 """The one table from domain errors to HTTP statuses, and the middleware that applies it."""
 
+import json
 import logging
 from collections.abc import Mapping
 from typing import Any
 
-from aiohttp import web
+from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.typedefs import Handler
 
 from ..errors import (
@@ -98,6 +99,21 @@ async def map_errors(request: web.Request, handler: Handler) -> web.StreamRespon
             {"request_id": current_request_id()},
         )
         return _unless_streaming(request, web.json_response(body, status=500))
+
+
+async def expect(request: web.Request) -> None:
+    """Say ``100 Continue`` to who waits for it; aiohttp asks this before any middleware.
+
+    HTTP/1.0 has no expectations.
+    """
+    if request.version < HttpVersion11:
+        return
+    expected = request.headers.get(hdrs.EXPECT, "")
+    if expected.lower() != "100-continue":
+        body = error_body("unknown_expectation", f"Nobody here knows Expect: {expected[:100]}.", {})
+        raise web.HTTPExpectationFailed(text=json.dumps(body), content_type="application/json")
+    await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    request.writer.output_size = 0  # the answer itself has not begun
 
 
 def _unless_streaming(request: web.Request, response: web.Response) -> web.Response:

@@ -9,12 +9,13 @@ from ..engine import Go
 from ..errors import NotFoundError
 from ..principal import Principal
 from .journal import RunJournal
-from .models import Output, Run, RunError
+from .models import Output, Run, RunError, Status
 from .outputs import (
     Reported,
     content_type_of,
     gpu_seconds,
     reported_outputs,
+    shown,
     type_of,
     verdict,
 )
@@ -46,30 +47,41 @@ class Collector:
             raise ValueError("a run is collected after it was followed")
         outputs: list[Output] = []
         missing: RunError | None = None
+        unreadable: RunError | None = None
         for index, reported in enumerate(reported_outputs(run.history["outputs"])):
+            if not reported.is_readable:
+                unreadable = unreadable or _unreadable(reported)
+                continue
             try:
                 output = await self._keep(run, index, reported)
             except NotFoundError:
-                missing = missing or RunError(
-                    "output_missing",
-                    "ComfyUI does not have a file that it says this run made.",
-                    reported.node_id,
-                    {"filename": reported.filename, "folder": reported.folder},
-                )
+                missing = missing or _missing(reported)
                 continue
             if not await self._journal.output(run, output):
                 # cancelled, perhaps deleted already: nobody else would remove it
                 await self._blobs.delete(output.key)
                 return Go.STOP
             outputs.append(output)
-        if missing is not None:
-            await self._journal.requeue(run, self._max_attempts, missing, outputs)
-            return Go.STOP
-        status, error = verdict(run.history)
-        await self._journal.finish(
-            run, status, error=error, outputs=outputs, gpu_seconds=gpu_seconds(run.history)
-        )
+        await self._end(run, outputs, missing, unreadable)
         return Go.STOP
+
+    async def _end(
+        self,
+        run: Run,
+        outputs: list[Output],
+        missing: RunError | None,
+        unreadable: RunError | None,
+    ) -> None:
+        """A name that cannot be read comes again at every attempt, a missing file may not."""
+        if missing is not None and unreadable is None:
+            await self._journal.requeue(run, self._max_attempts, missing, outputs)
+            return
+        status, error = verdict(run.history or {})
+        if unreadable is not None and status is Status.SUCCEEDED:
+            status, error = Status.FAILED, unreadable
+        await self._journal.finish(
+            run, status, error=error, outputs=outputs, gpu_seconds=gpu_seconds(run.history or {})
+        )
 
     async def _keep(self, run: Run, index: int, reported: Reported) -> Output:
         suffix = PurePosixPath(reported.filename).suffix
@@ -98,6 +110,25 @@ class Collector:
             return await self._blobs.put(key, _once((reported.text or "").encode()))
         async with self._comfyui.open_file(reported.file) as chunks:
             return await self._blobs.put(key, chunks)
+
+
+def _missing(reported: Reported) -> RunError:
+    return RunError(
+        "output_missing",
+        "ComfyUI does not have a file that it says this run made.",
+        reported.node_id,
+        {"filename": reported.filename, "folder": reported.folder},
+    )
+
+
+def _unreadable(reported: Reported) -> RunError:
+    return RunError(
+        "output_unreadable",
+        "A file that this run made has a control character in its name, with which ComfyUI cannot "
+        "send it. Take it out of the filename_prefix.",
+        reported.node_id,
+        {"filename": shown(reported.filename), "folder": reported.folder},
+    )
 
 
 async def _once(data: bytes) -> AsyncIterator[bytes]:

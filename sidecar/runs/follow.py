@@ -3,6 +3,7 @@
 import asyncio
 import json
 import math
+import re
 from collections.abc import Mapping
 from typing import Any, TypeGuard
 
@@ -13,6 +14,7 @@ from .models import Progress, Run, RunError, Status
 from .patience import Patience
 from .watch import ComfyWatch, Followed
 
+_NUL = re.compile(r"((?<!\\)(?:\\\\)*)\\u0000")
 _FALLBACK_SECONDS = 30.0
 _BURST_SECONDS = 0.05
 """Messages come in bursts; each look costs a read of the run's row."""
@@ -168,8 +170,12 @@ def _without_inputs(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _storable(history: dict[str, Any]) -> dict[str, Any]:
-    """Without what ComfyUI may send and no database takes: NaN, infinity, half a surrogate pair."""
-    text = json.dumps(history, ensure_ascii=False).encode("utf-8", "replace")
+    """Without what ComfyUI may send and no database takes.
+
+    That is NaN and infinity, half a surrogate pair, and NUL.
+    """
+    text = json.dumps(history, ensure_ascii=False).encode("utf-8", "replace").decode()
+    text = _NUL.sub(r"\1\\ufffd", text)
     stored: dict[str, Any] = json.loads(text, parse_constant=lambda _: None)
     return stored
 

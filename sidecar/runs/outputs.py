@@ -8,6 +8,7 @@ from typing import Any
 
 from ..comfyui import OutputFile
 from .models import OutputType, RunError, Status
+from .server_paths import without_server_paths
 
 _TYPES = {
     ".webp": "image/webp",
@@ -31,6 +32,8 @@ _TYPES = {
 
 _FOLDERS = ("output", "temp", "input")
 
+_MESSAGE_LENGTH = 2000
+
 
 @dataclass(frozen=True)
 class Reported:
@@ -45,6 +48,11 @@ class Reported:
     def folder(self) -> str:
         """ComfyUI's name for where it is."""
         return self.file.type if self.file else "text"
+
+    @property
+    def is_readable(self) -> bool:
+        """False for a file whose name ends the connection on which ComfyUI would send it."""
+        return self.file is None or not _has_control(self.file.filename + self.file.subfolder)
 
 
 def reported_outputs(outputs: Mapping[str, Any]) -> list[Reported]:
@@ -79,6 +87,19 @@ def _item(node_id: str, key: str, index: int, value: Any) -> Iterator[Reported]:
         yield Reported(node_id, f"text-{node_id}-{index + 1}.txt", text=value)
 
 
+def shown(name: str) -> str:
+    """A file name as it can be shown to anybody."""
+    return "".join("\ufffd" if _is_control(c) else c for c in name)
+
+
+def _has_control(text: str) -> bool:
+    return any(map(_is_control, text))
+
+
+def _is_control(character: str) -> bool:
+    return ord(character) < 32 or ord(character) == 127
+
+
 def content_type_of(filename: str) -> str:
     """The media type by the name's ending."""
     suffix = PurePosixPath(filename).suffix.lower()
@@ -94,7 +115,7 @@ def type_of(content_type: str) -> OutputType:
 
 
 def verdict(history: Mapping[str, Any]) -> tuple[Status, RunError | None]:
-    """How ComfyUI says a prompt ended.
+    """How ComfyUI says a prompt ended. What a node said comes without the server's paths.
 
     Nobody but the person who works in ComfyUI itself interrupts a run that we did not cancel.
     """
@@ -107,9 +128,10 @@ def verdict(history: Mapping[str, Any]) -> tuple[Status, RunError | None]:
     data = messages.get("execution_error", {})
     kind = str(data.get("exception_type", ""))
     code = "out_of_memory" if "OutOfMemory" in kind else "node_failed"
+    said = str(data.get("exception_message") or "ComfyUI reports an error.").strip()
     return Status.FAILED, RunError(
         code,
-        str(data.get("exception_message") or "ComfyUI reports an error.").strip()[:2000],
+        without_server_paths(said[: 2 * _MESSAGE_LENGTH])[:_MESSAGE_LENGTH],
         str(data["node_id"]) if "node_id" in data else None,
         {"exception_type": kind, "node_type": str(data.get("node_type", ""))},
     )

@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from ..comfyui import Prompt
@@ -16,7 +16,9 @@ _SHORT_NAME = re.compile(r"(?<![0-9a-z_-])us[0-9a-z-]{2,4}~\d+(?=[/\\])")
 
 
 class ForeignPath(NamedTuple):
-    """A text at ``node``'s ``input`` (however deep inside it) that names a foreign folder."""
+    """A text at ``node``'s ``input`` (however deep inside it, or its name) that names a foreign
+    folder. What stands in a node's ``_meta`` has that for its input.
+    """
 
     node: str
     input: str
@@ -34,10 +36,16 @@ def foreign_paths(prompt: Prompt, own_folder: str) -> list[ForeignPath]:
     return [
         ForeignPath(node_id, name, text)
         for node_id, node in prompt.items()
-        for name, value in node["inputs"].items()
-        for text in _texts(value)
+        for name, value in _places(node)
+        for text in _texts({name: value})
         if _names_another(text, own)
     ]
+
+
+def _places(node: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    yield from node["inputs"].items()
+    if "_meta" in node:
+        yield "_meta", node["_meta"]
 
 
 def _names_another(text: str, own: str) -> bool:

@@ -148,7 +148,8 @@ def _named_in(name: str, given: Any, known: KnownInput) -> Iterator[tuple[tuple[
     value = unwrapped(given)
     if is_lora_row(value):
         lora = value["lora"]
-        if value.get("on", True) and lora is not None and not is_none(lora) and not is_link(lora):
+        # no link is followed inside of a row: one that stands there is no name either
+        if value.get("on", True) and lora is not None and not is_none(lora):
             yield (*path, "lora"), lora
     elif known.description is None:
         # a node that takes inputs it does not declare: only what is plainly a file counts

@@ -2,11 +2,12 @@
 
 ComfyUI 0.3.64 checks only the nodes that an output needs. Of the others, a node without an object
 ``inputs``, or a chain of links longer than Python's stack, ends its worker thread, and nothing runs
-there any more. So the shape of every node is checked here.
+there any more; and what many nodes depend on eats its memory. So every node is checked here.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from ..comfyui import ObjectInfo, Prompt
@@ -16,6 +17,9 @@ from .node_inputs import describe
 MAX_NODES = 5000
 MAX_CHAIN = 500
 """Links in a row. ComfyUI follows them by recursion: 900 ran, 1,200 ended its worker thread."""
+MAX_COPIES = 1_000_000
+"""Values of inputs, each counted for its own node and for every node behind that one. ComfyUI keeps
+two copies of each, of 0.37 kB: a million is 0.75 GB."""
 MAX_ID_LENGTH = 100
 MAX_CLASS_LENGTH = 300
 
@@ -30,7 +34,8 @@ def require_prompt(value: Any) -> Prompt:
     result. The values are those of ``value``, not copies.
 
     Raises InvalidError with one of these codes; ``details.nodes`` says what is wrong with which:
-    ``ui_graph`` (the editor's own format), ``invalid_prompt``, ``cyclic_prompt``.
+    ``ui_graph`` (the editor's own format), ``invalid_prompt``, ``cyclic_prompt``,
+    ``prompt_too_dense``.
     """
     if not isinstance(value, dict) or not value:
         raise _invalid("A prompt is an object with at least one node.", {})
@@ -49,7 +54,7 @@ def require_prompt(value: Any) -> Prompt:
     }
     if problems := problems or _missing_links(value):
         raise _invalid("Some nodes cannot be accepted.", problems)
-    _refuse_cycles_and_long_chains(value)
+    _refuse_what_cannot_be_walked(value)
     return {node_id: _known_keys(node) for node_id, node in value.items()}
 
 
@@ -168,30 +173,37 @@ def _missing_links(prompt: Mapping[str, Any]) -> dict[str, str]:
     return problems
 
 
-def _refuse_cycles_and_long_chains(prompt: Mapping[str, Any]) -> None:
-    """Take away, again and again, the nodes whose sources are gone; a cycle is what stays."""
-    sources = {node_id: {s for _, s in _sources(node)} for node_id, node in prompt.items()}
-    users: dict[str, list[str]] = {node_id: [] for node_id in prompt}
-    for node_id, needed in sources.items():
-        for source in needed:
-            users[source].append(node_id)
-    waits_for = {node_id: len(needed) for node_id, needed in sources.items()}
-    ready = [node_id for node_id, count in waits_for.items() if count == 0]
-    length = dict.fromkeys(prompt, 0)
-    while ready:
-        source = ready.pop()
-        for user in users[source]:
-            length[user] = max(length[user], length[source] + 1)
-            waits_for[user] -= 1
-            if waits_for[user] == 0:
-                ready.append(user)
-    if stuck := {node_id for node_id, count in waits_for.items() if count > 0}:
-        cycle = _cycle_in(stuck, sources)
+def _refuse_what_cannot_be_walked(prompt: Mapping[str, Any]) -> None:
+    """Circles, chains that are too long, and too much behind too much."""
+    sizes = {node_id: _size(node["inputs"]) for node_id, node in prompt.items()}
+    if sum(sizes.values()) > MAX_COPIES:
+        raise _too_dense()
+    sources = {
+        node_id: {source for _, source in _sources(node)} for node_id, node in prompt.items()
+    }
+    order = _sources_first(sources)
+    _refuse_long_chains(order, sources)
+    if _copies(order, sources, sizes) > MAX_COPIES:
+        raise _too_dense()
+
+
+def _sources_first(sources: Mapping[str, set[str]]) -> Sequence[str]:
+    """Every node, after all that it has links to."""
+    try:
+        return tuple(TopologicalSorter(sources).static_order())
+    except CycleError as error:
+        cycle = error.args[1][1:]
         raise InvalidError(
             "cyclic_prompt",
             f"These nodes wait for each other: {', '.join(cycle[:20])}.",
             {"nodes": dict.fromkeys(cycle, "part of a cycle")},
-        )
+        ) from None
+
+
+def _refuse_long_chains(order: Sequence[str], sources: Mapping[str, set[str]]) -> None:
+    length: dict[str, int] = {}
+    for node_id in order:
+        length[node_id] = 1 + max((length[source] for source in sources[node_id]), default=-1)
     end = max(length, key=length.__getitem__)
     if length[end] > MAX_CHAIN:
         raise _invalid(
@@ -200,16 +212,38 @@ def _refuse_cycles_and_long_chains(prompt: Mapping[str, Any]) -> None:
         )
 
 
-def _cycle_in(stuck: set[str], sources: Mapping[str, set[str]]) -> list[str]:
-    """One cycle: each stuck node has a stuck source, so walking back must come round."""
-    path: list[str] = []
-    place: dict[str, int] = {}
-    node_id = min(stuck)
-    while node_id not in place:
-        place[node_id] = len(path)
-        path.append(node_id)
-        node_id = min(sources[node_id] & stuck)
-    return path[place[node_id] :]
+def _copies(order: Sequence[str], sources: Mapping[str, set[str]], sizes: Mapping[str, int]) -> int:
+    """How many values ComfyUI copies: in the key of each node stand the inputs of all before it."""
+    behind = dict.fromkeys(order, 0)  # sets of nodes, a bit for each
+    copies = 0
+    for place, node_id in enumerate(reversed(order)):
+        users = behind.pop(node_id) | 1 << place
+        copies += users.bit_count() * sizes[node_id]
+        for source in sources[node_id]:
+            behind[source] |= users
+    return copies
+
+
+def _size(value: Any) -> int:
+    """How many values a JSON value is made of, itself included."""
+    count, stack = 0, [value]
+    while stack:
+        item = stack.pop()
+        count += 1
+        if isinstance(item, dict):
+            stack.extend(item.values())
+        elif isinstance(item, list):
+            stack.extend(item)
+    return count
+
+
+def _too_dense() -> InvalidError:
+    return InvalidError(
+        "prompt_too_dense",
+        "Too many nodes depend on too many others: ComfyUI would run out of memory. "
+        "Split the graph, or take away links and values that its nodes do not need.",
+        {"max_copies": MAX_COPIES},
+    )
 
 
 def _invalid(message: str, problems: Mapping[str, str]) -> InvalidError:

@@ -14,7 +14,13 @@ from sample_graphs import txt2img
 from sidecar.comfyui import OutputFile
 from sidecar.comfyui.client import HttpComfyUI, connected
 from sidecar.comfyui.stand_in import StandIn, serving
-from sidecar.errors import AtelierError, TimedOutError, UnavailableError, UpstreamError
+from sidecar.errors import (
+    AtelierError,
+    InvalidError,
+    TimedOutError,
+    UnavailableError,
+    UpstreamError,
+)
 
 Call = Callable[[HttpComfyUI], Awaitable[Any]]
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -124,9 +130,32 @@ async def test_an_error_status_names_the_request_and_the_status(call: Call, stat
 
     async with _answering(fail) as comfyui:
         error = await _refused(comfyui, call)
-    assert isinstance(error, UpstreamError)
+    assert isinstance(error, UpstreamError)  # of submit as well: its first question is a GET
     assert error.details["request"].startswith(("GET /", "POST /"))
     assert call is _listen or error.details["status"] == status
+
+
+@pytest.mark.parametrize(
+    ("status", "for_good"),
+    [
+        *((status, True) for status in (400, 401, 403, 404, 413, 418)),
+        *((status, False) for status in (302, 408, 425, 429, 500, 503)),
+    ],
+)
+async def test_a_prompt_that_something_in_front_refuses_is_refused_for_good_unless_it_may_pass(
+    status: int, for_good: bool
+) -> None:
+    async def in_front(request: web.Request) -> web.StreamResponse:
+        if request.method == "POST":
+            return web.Response(status=status, text="<html>")
+        empty = {"queue_running": [], "queue_pending": []}
+        return web.json_response(empty if request.path == "/queue" else {})
+
+    async with _answering(in_front) as comfyui:
+        error = await _refused(comfyui, CALLS["submit"])
+    assert error.details["status"] == status
+    assert isinstance(error, InvalidError) == for_good
+    assert error.code == ("comfyui_refused" if for_good else "comfyui_failed")
 
 
 @every_call

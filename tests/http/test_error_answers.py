@@ -125,3 +125,19 @@ async def test_an_error_in_the_middle_of_a_stream_cuts_it(serve):
         assert response.status == 200
         with pytest.raises(aiohttp.ClientPayloadError):
             await response.read()
+
+
+async def test_an_expectation_that_nobody_knows_is_a_json_417(serve):
+    client = await serve(raising(NotFoundError("thing")))
+    async with client.post("/thing", data=b"x", headers={"Expect": "a miracle"}) as response:
+        assert (response.status, response.content_type) == (417, "application/json")
+        assert (await response.json())["error"]["code"] == "unknown_expectation"
+
+
+async def test_who_waits_for_100_continue_gets_it(serve):
+    async def length(request: web.Request) -> web.Response:
+        return web.Response(text=str(len(await request.read())))
+
+    client = await serve(length)
+    async with client.post("/thing", data=b"hello", expect100=True) as response:
+        assert await response.text() == "5"

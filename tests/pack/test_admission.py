@@ -31,7 +31,7 @@ class Office:
     async def admit(self, request: web.Request) -> web.Response:
         """Answer what the test wants."""
         self.asked.append((dict(request.headers), await request.json()))
-        headers = {"Retry-After": "7"} if self.status == 429 else None
+        headers = {429: {"Retry-After": "7"}, 401: {"WWW-Authenticate": "Bearer"}}.get(self.status)
         return web.json_response(self.answer, status=self.status, headers=headers)
 
     async def admitted(self, request: web.Request) -> web.Response:
@@ -55,13 +55,19 @@ async def test_an_admitted_prompt_runs_as_the_sidecar_rewrote_it(
     office = Office(sidecar)
     posted = {"prompt": GRAPH, "client_id": "c"}
 
-    response = await wired.client.post(path, json=posted, headers={"Cookie": "session=1"})
+    response = await wired.client.post(
+        path,
+        json=posted,
+        headers={"Cookie": "session=1", "Host": "studio.example:8188", "X-Atelier-As": "somebody"},
+    )
 
     assert await response.json() == {"prompt_id": "run-1", "number": 0, "node_errors": {}}
     assert wired.host.prompt_queue.queue == [(0, "run-1", PINNED, {})]
     ((headers, asked),) = office.asked
     assert asked == {"body": posted}
     assert (headers["X-Atelier-Pack"], headers["Cookie"]) == (TOKEN, "session=1")
+    assert headers["Host"] == "studio.example:8188"
+    assert "X-Atelier-As" not in headers
 
 
 async def test_the_sidecar_hears_what_comfyui_said(wired: Wired, sidecar: Sidecar) -> None:
@@ -106,7 +112,28 @@ async def test_news_is_told_again_until_it_is_heard(wired: Wired, sidecar: Sidec
     assert (await office.told.get())["run_id"] == "run-1"
 
 
-@pytest.mark.parametrize("status", [401, 403, 422, 429])
+async def test_who_is_not_signed_in_is_told_to_in_comfyuis_shape(
+    wired: Wired, sidecar: Sidecar
+) -> None:
+    error = {"code": "bad_token", "message": "The session has ended.", "details": {}}
+    Office(sidecar, status=401, answer={"error": error})
+
+    response = await wired.client.post("/api/prompt", json={"prompt": GRAPH})
+
+    assert (response.status, response.headers["WWW-Authenticate"]) == (401, "Bearer")
+    assert await response.json() == {
+        "error": {
+            "type": "bad_token",
+            "message": "Sign in to Atelier to queue prompts",
+            "details": "The session has ended.",
+            "extra_info": {},
+        },
+        "node_errors": {},
+    }
+    assert wired.queued == []
+
+
+@pytest.mark.parametrize("status", [403, 422, 429])
 async def test_a_refusal_comes_in_comfyuis_shape(
     wired: Wired, sidecar: Sidecar, status: int
 ) -> None:

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 from aiohttp import web
-from wired_pack import Sidecar, Wired
+from wired_pack import TOKEN, Sidecar, Wired
 
 
 async def echo_headers(request: web.Request) -> web.Response:
@@ -112,8 +112,30 @@ async def test_the_sidecar_learns_host_and_caller_and_none_of_the_callers_claims
     assert seen["cookie"] == "a=b; c=d"
     assert seen["x-forwarded-for"] == "127.0.0.1"
     assert seen["x-forwarded-proto"] == "http"
-    assert not {"x-atelier-pack", "x-atelier-submission", "x-forwarded-host", "x-hop"} & set(seen)
+    assert seen["x-atelier-pack"] == TOKEN
+    assert not {"x-atelier-submission", "x-forwarded-host", "x-hop"} & set(seen)
     assert not {"forwarded", "te"} & set(seen)
+
+
+async def test_a_sidecar_without_a_token_is_shown_none(wired: Wired, sidecar: Sidecar) -> None:
+    wired.address.token = None
+    sidecar.on("/thing", echo_headers)
+
+    response = await wired.client.get("/api/v1/comfyui/thing", headers={"X-Atelier-Pack": "guess"})
+
+    assert "x-atelier-pack" not in await response.json()
+
+
+async def test_an_expectation_that_nobody_knows_is_refused_in_the_documented_shape(
+    wired: Wired, sidecar: Sidecar
+) -> None:
+    response = await wired.client.post(
+        "/api/v1/comfyui/thing", data=b"x", headers={"Expect": "a miracle"}
+    )
+
+    assert (response.status, response.content_type) == (417, "application/json")
+    assert (await response.json())["error"]["code"] == "unknown_expectation"
+    assert sidecar.paths == []
 
 
 async def test_the_answer_comes_as_the_sidecar_wrote_it(wired: Wired, sidecar: Sidecar) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from comfyui_server import ComfyUIServer
+from dense_graphs import layered
 from pack_in_comfyui import (
     API,
     PACK_NAME,
@@ -110,6 +111,7 @@ def deadly() -> list[dict[str, Any]]:
     }
     lost = {"class_type": "PreviewImage", "inputs": {"images": ["1", 0], "odd": ["nowhere", 0]}}
     return [
+        {"prompt": {**graph, **layered(80)}},
         {"prompt": {**graph, **wrapped}},
         {"prompt": {**graph, "9": lost}},
         {"prompt": graph, "extra_data": None},
@@ -128,6 +130,25 @@ def test_deadly_prompts_are_refused_and_comfyui_goes_on(comfyui_with_pack: Comfy
     assert [status for status, _ in answers] == [400] * len(answers)
     graph = drawing("LoraLoader", "lora-a.safetensors", seed=7)
     assert queue(comfyui_with_pack, graph)["status"] == "succeeded"
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
+def test_the_densest_graph_that_passes_costs_comfyui_less_than_a_gigabyte(
+    comfyui_with_pack: ComfyUIServer,
+) -> None:
+    graph = {"end": {"class_type": "PreviewImage", "inputs": {"images": ["0.0", 0]}}, **layered(25)}
+    before = megabytes(comfyui_with_pack, "VmRSS")
+
+    run = queue(comfyui_with_pack, graph)
+
+    assert run["error"]["code"] == "node_failed"  # its nodes have no such inputs
+    assert megabytes(comfyui_with_pack, "VmHWM") - before < 1024
+
+
+def megabytes(server: ComfyUIServer, what: str) -> int:
+    """A line of the process's status; VmHWM is the most that VmRSS ever was."""
+    lines = Path(f"/proc/{server.pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(what)) // 1024
 
 
 def test_a_second_comfyui_on_the_same_data_says_so_and_works_on(

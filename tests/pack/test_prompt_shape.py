@@ -3,8 +3,17 @@
 from typing import Any
 
 import pytest
+from dense_graphs import layered, serial, under
 
-from server_routes.prompt_shape import MAX_CHAIN, MAX_DEPTH, flaw_in, longest_chain
+from server_routes.prompt_shape import (
+    MAX_CHAIN,
+    MAX_COPIES,
+    MAX_DEPTH,
+    MAX_NODES,
+    copies_of,
+    flaw_in,
+    longest_chain,
+)
 
 NODE = {"class_type": "X", "inputs": {}}
 
@@ -58,6 +67,11 @@ def wrapped_chain(length: int) -> dict[str, Any]:
         ({"extra_data": {"a": nested(MAX_DEPTH)}}, "prompt_too_deep"),
         ({"prompt": chain(MAX_CHAIN + 1)}, "prompt_too_long"),
         ({"prompt": wrapped_chain(MAX_CHAIN + 1)}, "prompt_too_long"),
+        ({"prompt": layered(80)}, "prompt_too_dense"),
+        ({"prompt": layered(30, plain=20)}, "prompt_too_dense"),
+        ({"prompt": under(5000, 300)}, "prompt_too_dense"),
+        ({"prompt": {"1": {**NODE, "inputs": {"a": [0] * MAX_COPIES}}}}, "prompt_too_dense"),
+        ({"prompt": {str(n): NODE for n in range(MAX_NODES + 1)}}, "prompt_too_large"),
         ({"prompt": {"1": {**NODE, "inputs": {"a": ["nowhere", 0]}}}}, "invalid_prompt"),
         (
             {"prompt": {"1": {**NODE, "inputs": {"a": {"__value__": ["nowhere", 0.5]}}}}},
@@ -79,6 +93,10 @@ def test_a_deadly_prompt_is_recognised(body: dict[str, Any], kind: str) -> None:
         {"prompt": {}},
         {"prompt": {"1": NODE}, "client_id": None, "number": -1e9, "front": True},
         {"prompt": {"1": NODE}, "number": "7"},
+        {"prompt": serial(350)},
+        {"prompt": layered(25)},
+        {"prompt": under(5000, 100)},
+        {"prompt": {str(n): NODE for n in range(MAX_NODES)}},
         {"prompt": chain(MAX_CHAIN)},
         {"prompt": wrapped_chain(MAX_CHAIN)},
         {"prompt": {"1": {**NODE, "inputs": {"a": nested(50)}}}},
@@ -118,3 +136,23 @@ def test_many_ways_to_the_same_node_are_walked_once() -> None:
     }
 
     assert longest_chain(wide) == 100
+
+
+def test_a_value_is_copied_for_its_own_node_and_for_each_behind_it() -> None:
+    prompt = {
+        "a": {"class_type": "X", "inputs": {"x": 1}},  # {}, 1: twice copied, itself and two behind
+        "b": {"class_type": "X", "inputs": {"l": ["a", 0]}},  # {}, [], "a", 0
+        "c": {"class_type": "X", "inputs": {"l": ["b", 0], "m": {"__value__": ["a", 0]}}},
+    }
+
+    assert copies_of(prompt) == 3 * 2 + 2 * 4 + (1 + 3 + 4)
+
+
+def test_in_a_circle_every_node_counts_as_behind_every_other() -> None:
+    everyone = {f"i{n}": [str(n), 0] for n in range(150)}
+    prompt = {str(n): {"class_type": "X", "inputs": everyone} for n in range(150)}
+
+    flaw = flaw_in({"prompt": prompt})
+
+    assert flaw is not None
+    assert flaw.type == "prompt_too_dense"

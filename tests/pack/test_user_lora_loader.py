@@ -115,6 +115,13 @@ def test_a_refusal_names_the_lora_and_the_remedy(answer: Any) -> None:
         load("x")
 
 
+def test_a_prompt_that_is_nobodys_says_why_and_what_to_do(answer: Any) -> None:
+    answer(gateway.RefusedError("sign_in_required", "Sign in to use your LoRAs."))
+
+    with pytest.raises(RuntimeError, match=r"'x'.*Sign in.*away.*Queue it again, signed in"):
+        load("x")
+
+
 def test_a_file_that_comfyui_does_not_see_is_named_with_the_remedy(answer: Any) -> None:
     answer(gateway.LoraFile("user-1/gone.00000000.safetensors", "ab"))
 

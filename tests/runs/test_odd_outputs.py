@@ -12,12 +12,17 @@ from waiting import until
 from sidecar.comfyui.stand_in import StandIn, serving
 from sidecar.comfyui.stand_in.nodes import NodeClass, Result, Work
 
+pytestmark = pytest.mark.usefixtures("each_database")
+
 SHOWN: dict[str, dict[str, Any]] = {
     "no number": {"loss": [float("nan"), float("inf")]},
     "half a pair": {"text": ["a\ud800b"]},
     "above": {"images": [{"filename": "../x.png", "subfolder": "", "type": "output"}]},
     "elsewhere": {"images": [{"filename": "x.png", "subfolder": "/etc", "type": "output"}]},
     "nameless": {"images": [{"filename": "", "subfolder": "", "type": "output"}]},
+    "two lines": {"images": [{"filename": "a\nb.png", "subfolder": "", "type": "output"}]},
+    "deleted": {"images": [{"filename": "a.png", "subfolder": "x\x7f", "type": "output"}]},
+    "no name": {"text": ["a\0b"], "more": ["\\u0000"]},
 }
 
 
@@ -42,7 +47,7 @@ def showing(what: str) -> dict[str, Any]:
     return drawing() | {"9": {"class_type": "Show", "inputs": {"what": what}}}
 
 
-@pytest.mark.parametrize("what", ["no number", "half a pair"])
+@pytest.mark.parametrize("what", ["no number", "half a pair", "no name"])
 async def test_what_no_database_takes_costs_a_run_nothing_else(
     studio_with_show: Studio, what: str
 ) -> None:
@@ -58,6 +63,17 @@ async def test_a_file_that_comfyui_does_not_serve_is_named_at_once_and_the_other
     run = await studio_with_show.until((await studio_with_show.run(showing(what)))["id"])
     assert (run["status"], run["error"]["code"]) == ("failed", "output_missing")
     assert run["error"]["node_id"] == "9"
+    assert (await studio_with_show.picture(run)).startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("what", ["two lines", "deleted"])
+async def test_a_name_with_which_comfyui_hangs_up_is_never_asked_for_and_the_others_are_kept(
+    studio_with_show: Studio, what: str
+) -> None:
+    run = await studio_with_show.until((await studio_with_show.run(showing(what)))["id"])
+    assert (run["status"], run["attempts"]) == ("failed", 1)
+    assert (run["error"]["code"], run["error"]["node_id"]) == ("output_unreadable", "9")
+    assert run["error"]["details"]["filename"].isprintable()
     assert (await studio_with_show.picture(run)).startswith(b"\x89PNG")
 
 

@@ -76,3 +76,17 @@ def test_ones_own_folder_and_other_texts_pass(value: Any) -> None:
 )
 def test_nothing_is_hidden_by_nesting(value: Any) -> None:
     assert [path.value for path in found(value)] == [f"{OTHER}/a.safetensors"]
+
+
+def test_the_name_of_an_input_is_a_text_too() -> None:
+    inputs = {f"{OTHER}/a.safetensors": 1, f"{OWN}/b": 2}
+    assert foreign_paths({"5": {"class_type": "Any", "inputs": inputs}}, OWN) == [
+        ForeignPath("5", f"{OTHER}/a.safetensors", f"{OTHER}/a.safetensors")
+    ]
+
+
+def test_what_is_said_about_a_node_is_read_too() -> None:
+    meta = {"title": f"from {OTHER}/a.safetensors", "note": OWN}
+    assert foreign_paths({"5": {"class_type": "Any", "inputs": {}, "_meta": meta}}, OWN) == [
+        ForeignPath("5", "_meta", f"from {OTHER}/a.safetensors")
+    ]

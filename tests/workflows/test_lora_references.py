@@ -112,6 +112,14 @@ def test_rows_of_the_power_lora_loader_are_references_when_they_are_on() -> None
     ]
 
 
+@pytest.mark.parametrize("link", [["4", 0], {"__value__": ["4", 0]}])
+def test_a_link_inside_of_a_row_is_followed_by_nobody_and_so_a_reference_to_refuse(
+    link: Any,
+) -> None:
+    rows = {"lora_1": {"on": True, "lora": link, "strength": 1}}
+    assert found("Power Lora Loader (rgthree)", rows) == [(("lora_1", "lora"), link)]
+
+
 def test_an_input_with_an_unlikely_name_is_found_by_its_choices() -> None:
     info = one_class(style_file=[["None", *LISTED]])
     assert found("Custom", {"style_file": "mine"}, info=info) == [(("style_file",), "mine")]

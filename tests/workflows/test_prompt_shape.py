@@ -4,11 +4,12 @@ import copy
 from typing import Any
 
 import pytest
+from dense_graphs import layered, serial, under
 from sample_graphs import object_info, txt2img
 
 from sidecar.errors import InvalidError
 from sidecar.workflows.graph import require_prompt, unknown_classes
-from sidecar.workflows.prompt_shape import MAX_CHAIN, MAX_NODES
+from sidecar.workflows.prompt_shape import MAX_CHAIN, MAX_COPIES, MAX_NODES
 
 
 def refusal(value: Any) -> InvalidError:
@@ -147,3 +148,18 @@ def test_a_chain_longer_than_comfyui_can_follow_is_refused() -> None:
 def test_unknown_node_classes_are_listed_with_their_nodes() -> None:
     prompt = {**txt2img(), "50": {"class_type": "NotInstalled", "inputs": {}}}
     assert unknown_classes(prompt, object_info()) == [("50", "NotInstalled")]
+
+
+@pytest.mark.parametrize(
+    "dense",
+    [layered(80), layered(30, plain=20), under(5000, 300), {"1": node(a=[0] * MAX_COPIES)}],
+    ids=["many links", "many numbers", "one long list", "a longer one"],
+)
+def test_a_graph_that_would_eat_comfyuis_memory_is_refused(dense: dict[str, Any]) -> None:
+    error = refusal(dense)
+    assert (error.code, error.details) == ("prompt_too_dense", {"max_copies": MAX_COPIES})
+
+
+@pytest.mark.parametrize("graph", [serial(350), layered(25), under(5000, 100)])
+def test_a_graph_of_a_few_hundred_nodes_passes(graph: dict[str, Any]) -> None:
+    assert require_prompt(graph) == graph
