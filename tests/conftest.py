@@ -14,13 +14,14 @@ from comfyui_server import (
     make_tiny_models,
     python_version,
 )
+from databases import PostgresStudios, migrated_file, opened, sqlite_database
 from pack_in_comfyui import ComfyUIsWithPack, wait_for_sidecar
-from studio import Studio, settings_for, stand_in_at
+from postgres_server import PostgresServer
+from studio import DATABASE_URL, Studio, settings_for, stand_in_at
 from studio import studio as running_studio
 
 from sidecar.comfyui.stand_in import StandIn
-from sidecar.database.migrations import migrate
-from sidecar.database.sqlite import SqliteDatabase, async_engine, sync_engine
+from sidecar.database import Database
 
 COMFYUI = pytest.StashKey[Installation | None]()
 NO_COMFYUI = (
@@ -37,19 +38,52 @@ def clock() -> FakeClock:
 @pytest.fixture
 def database_file(tmp_path: Path) -> Path:
     """A migrated SQLite file of this test's own."""
-    file = tmp_path / "atelier.db"
-    engine = sync_engine(file)
-    migrate(engine)
-    engine.dispose()
-    return file
+    return migrated_file(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A Postgres that all tests share; a test that stops one starts its own."""
+    server = PostgresServer()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres(postgres_server: PostgresServer) -> PostgresStudios:
+    """Makes databases on it."""
+    return PostgresStudios(postgres_server)
 
 
 @pytest.fixture
-async def database(database_file: Path) -> AsyncIterator[SqliteDatabase]:
-    """The database port on that file."""
-    engine = async_engine(database_file)
-    yield SqliteDatabase(engine)
-    await engine.dispose()
+def postgres_name(postgres: PostgresStudios) -> Iterator[str]:
+    """The name of a migrated Postgres database of this test's own."""
+    name = postgres.new()
+    yield name
+    postgres.server.drop_database(name)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+async def database(request: pytest.FixtureRequest) -> AsyncIterator[Database]:
+    """The database port, on each database: what holds on one holds on the other."""
+    if request.param == "sqlite":
+        async with sqlite_database(request.getfixturevalue("database_file")) as made:
+            yield made
+    else:
+        url = request.getfixturevalue("postgres").url(request.getfixturevalue("postgres_name"))
+        async with opened(url) as made:
+            yield made
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def each_database(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """Has the sidecars of this test use each database in turn."""
+    if request.param == "postgres":
+        url = request.getfixturevalue("postgres").url(request.getfixturevalue("postgres_name"))
+        (tmp_path / DATABASE_URL).write_text(url, encoding="utf-8")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -1,7 +1,8 @@
 """The one way to stored rows: ``async with database.transaction(principal) as tx``.
 
 A store is built on a ``Transaction`` and adds the owner to every statement, so a query without
-somebody who asks cannot be written. The service owns the transaction; stores never commit.
+somebody who asks cannot be written; on Postgres row-level security binds as well. The service owns
+the transaction; stores never commit.
 """
 
 from collections.abc import Iterator
@@ -23,9 +24,22 @@ class Transaction:
     principal: Principal
     connection: AsyncConnection
 
+    def mine(self, table: sa.FromClause) -> sa.ColumnElement[bool]:
+        """The condition that every statement of a store has: the row is the asker's."""
+        return table.c.owner_id == self.principal.id
+
     async def execute(self, statement: sa.Executable) -> sa.CursorResult[Any]:
         """Run one statement. Its rows are buffered."""
         return await self.connection.execute(statement)
+
+    async def alone(self, what: str) -> None:
+        """Wait until no other transaction of this account is past this for the same ``what``.
+
+        For what is decided by counting: two transactions do not see each other's new rows.
+        """
+        if self.connection.dialect.name == "postgresql":  # SQLite has one writer at a time
+            key = sa.func.hashtextextended(f"{self.principal.id}/{what}", 0)
+            await self.execute(sa.select(sa.func.pg_advisory_xact_lock(key)))
 
     @contextmanager
     def unique_or(self, error: AtelierError) -> Iterator[None]:
@@ -52,6 +66,12 @@ class Database(Protocol):
         """Open a transaction as ``principal``; commits on leaving, rolls back on any error.
 
         ``read_only`` never waits for a writer; writing in it is an error.
+        """
+
+    def alone(self, principal: Principal, what: str) -> AbstractAsyncContextManager[None]:
+        """One at a time per account and ``what``, in every process that shares the database.
+
+        Holds no transaction of the caller's: work that takes minutes may be done inside.
         """
 
     async def check(self) -> None:

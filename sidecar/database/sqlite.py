@@ -1,12 +1,15 @@
 """SQLite: one file in WAL mode, held by one process."""
 
+import asyncio
 import sqlite3
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import IO, Any
+from uuid import UUID
+from weakref import WeakValueDictionary
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -98,6 +101,7 @@ class SqliteDatabase:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
         self._reader = engine.execution_options(read_only=True)
+        self._locks: WeakValueDictionary[tuple[UUID, str], asyncio.Lock] = WeakValueDictionary()
 
     @asynccontextmanager
     async def transaction(
@@ -113,6 +117,10 @@ class SqliteDatabase:
             if translated is None:
                 raise
             raise translated from error
+
+    def alone(self, principal: Principal, what: str) -> AbstractAsyncContextManager[None]:
+        """See the Database port: only one process holds the file."""
+        return self._locks.setdefault((principal.id, what), asyncio.Lock())
 
     async def check(self) -> None:
         """See the Database port."""

@@ -1,7 +1,8 @@
 """Every table, once. Stores name them; nobody else does.
 
 Each table of a user's things carries ``owner_id`` itself, with an index that starts with it, so
-that a row-level policy never needs a join.
+that a row-level policy never needs a join. A row that belongs to another refers to it together
+with its owner: nobody can hang a row of theirs on somebody else's.
 """
 
 import json
@@ -58,6 +59,51 @@ Json = sa.JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgr
 
 ExactJson = sa.JSON(none_as_null=True)
 
+accounts = sa.Table(
+    "accounts",
+    metadata,
+    sa.Column("id", sa.Uuid, primary_key=True),
+    sa.Column("email", sa.Text, unique=True),
+    sa.Column("role", sa.String(10), nullable=False),
+    sa.Column("password_hash", sa.Text),
+    sa.Column("supabase_id", sa.Uuid, unique=True),
+    sa.Column("max_runs", sa.Integer),
+    sa.Column("max_bytes", sa.BigInteger),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("seen_at", UtcDateTime),
+    sa.Column("disabled_at", UtcDateTime),
+    sa.Index("ix_accounts_page", "created_at", "id"),
+)
+
+sessions = sa.Table(
+    "sessions",
+    metadata,
+    sa.Column("id", sa.Uuid, primary_key=True),
+    sa.Column("owner_id", sa.Uuid, sa.ForeignKey("accounts.id"), nullable=False),
+    sa.Column("token_sha256", sa.String(64), nullable=False, unique=True),
+    sa.Column("user_agent", sa.Text, nullable=False, server_default=""),
+    sa.Column("address", sa.Text, nullable=False, server_default=""),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("seen_at", UtcDateTime, nullable=False),
+    sa.Column("expires_at", UtcDateTime, nullable=False),
+    sa.Index("ix_sessions_page", "owner_id", "created_at", "id"),
+    sa.Index("ix_sessions_expires_at", "expires_at"),
+)
+
+api_tokens = sa.Table(
+    "api_tokens",
+    metadata,
+    sa.Column("id", sa.Uuid, primary_key=True),
+    sa.Column("owner_id", sa.Uuid, sa.ForeignKey("accounts.id"), nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("token_sha256", sa.String(64), nullable=False, unique=True),
+    sa.Column("scopes", Json, nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("expires_at", UtcDateTime),
+    sa.Column("last_used_at", UtcDateTime),
+    sa.Index("ix_api_tokens_page", "owner_id", "created_at", "id"),
+)
+
 workflows = sa.Table(
     "comfyui_workflows",
     metadata,
@@ -72,6 +118,7 @@ workflows = sa.Table(
     sa.Column("updated_at", UtcDateTime, nullable=False),
     sa.Column("deleted_at", UtcDateTime),
     sa.Index("ix_comfyui_workflows_page", "owner_id", "created_at", "id"),
+    sa.Index("uq_comfyui_workflows_owner", "id", "owner_id", unique=True),
     sa.Index(
         "uq_comfyui_workflows_name",
         "owner_id",
@@ -85,7 +132,7 @@ workflows = sa.Table(
 workflow_versions = sa.Table(
     "comfyui_workflow_versions",
     metadata,
-    sa.Column("workflow_id", sa.Uuid, sa.ForeignKey("comfyui_workflows.id"), primary_key=True),
+    sa.Column("workflow_id", sa.Uuid, primary_key=True),
     sa.Column("version", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("owner_id", sa.Uuid, nullable=False),
     sa.Column("author_id", sa.Uuid, nullable=False),
@@ -95,6 +142,9 @@ workflow_versions = sa.Table(
     sa.Column("sha256", sa.String(64), nullable=False),
     sa.Column("note", sa.Text, nullable=False, server_default=""),
     sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.ForeignKeyConstraint(
+        ["workflow_id", "owner_id"], ["comfyui_workflows.id", "comfyui_workflows.owner_id"]
+    ),
     sa.Index("ix_comfyui_workflow_versions_owner", "owner_id", "workflow_id", "version"),
 )
 
@@ -114,13 +164,14 @@ loras = sa.Table(
     sa.Column("created_at", UtcDateTime, nullable=False),
     sa.Column("updated_at", UtcDateTime, nullable=False),
     sa.Index("ix_comfyui_lora_models_page", "owner_id", "created_at", "id"),
+    sa.Index("uq_comfyui_lora_models_owner", "id", "owner_id", unique=True),
     sa.UniqueConstraint("owner_id", "stem", name="uq_comfyui_lora_models_stem"),
 )
 
 lora_versions = sa.Table(
     "comfyui_lora_versions",
     metadata,
-    sa.Column("lora_id", sa.Uuid, sa.ForeignKey("comfyui_lora_models.id"), primary_key=True),
+    sa.Column("lora_id", sa.Uuid, primary_key=True),
     sa.Column("version", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("owner_id", sa.Uuid, nullable=False),
     sa.Column("sha256", sa.String(64), nullable=False),
@@ -132,6 +183,9 @@ lora_versions = sa.Table(
     sa.Column("metadata", Json, nullable=False),
     sa.Column("state", sa.String(10), nullable=False),
     sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.ForeignKeyConstraint(
+        ["lora_id", "owner_id"], ["comfyui_lora_models.id", "comfyui_lora_models.owner_id"]
+    ),
     sa.Index("ix_comfyui_lora_versions_owner", "owner_id", "lora_id", "version"),
     sa.Index("ix_comfyui_lora_versions_sha256", "owner_id", "sha256"),
 )
@@ -162,6 +216,7 @@ runs = sa.Table(
     sa.Column("started_at", UtcDateTime),
     sa.Column("finished_at", UtcDateTime),
     sa.Index("ix_comfyui_workflow_runs_page", "owner_id", "created_at", "id"),
+    sa.Index("uq_comfyui_workflow_runs_owner", "id", "owner_id", unique=True),
     sa.Index("ix_comfyui_workflow_runs_workflow", "owner_id", "workflow_id", "created_at"),
     sa.Index("ix_comfyui_workflow_runs_status", "status", "created_at", "id"),
     sa.Index("ix_comfyui_workflow_runs_served", "owner_id", "started_at"),
@@ -173,12 +228,15 @@ runs = sa.Table(
 run_events = sa.Table(
     "comfyui_run_events",
     metadata,
-    sa.Column("run_id", sa.Uuid, sa.ForeignKey("comfyui_workflow_runs.id"), primary_key=True),
+    sa.Column("run_id", sa.Uuid, primary_key=True),
     sa.Column("seq", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("owner_id", sa.Uuid, nullable=False),
     sa.Column("at", UtcDateTime, nullable=False),
     sa.Column("type", sa.String(20), nullable=False),
     sa.Column("data", Json, nullable=False),
+    sa.ForeignKeyConstraint(
+        ["run_id", "owner_id"], ["comfyui_workflow_runs.id", "comfyui_workflow_runs.owner_id"]
+    ),
     sa.Index("ix_comfyui_run_events_owner", "owner_id", "run_id", "seq"),
     sa.Index("ix_comfyui_run_events_at", "at"),
 )

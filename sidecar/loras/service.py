@@ -6,16 +6,16 @@ row that nobody is shown, which a later upload of the same bytes takes up, and t
 change after a day removes.
 """
 
-import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from uuid import UUID
-from weakref import WeakValueDictionary
 
+from ..accounts.models import Quotas
 from ..blobs import BlobStore
 from ..clock import Clock, NewId
 from ..comfyui import ComfyUI
@@ -44,7 +44,7 @@ from .names import SUFFIX, LoraName, lora_name, object_key, pinned_path
 from .references import References, read_references, shared_files
 from .store import LoraStore
 from .sync import LoraSync
-from .uploads import Upload, UploadParts, any_field, no_field, receive
+from .uploads import Upload, UploadParts, any_field, no_field, receive, refuse_too_much
 
 ABANDONED = timedelta(days=1)
 
@@ -62,7 +62,9 @@ class LoraService:
         comfyui: ComfyUI,
         clock: Clock,
         new_id: NewId,
+        *,
         max_bytes: int,
+        quotas: Callable[[Principal], Awaitable[Quotas]],
     ) -> None:
         self._database = database
         self._blobs = blobs
@@ -71,14 +73,15 @@ class LoraService:
         self._clock = clock
         self._new_id = new_id
         self.max_bytes = max_bytes
-        self._locks: WeakValueDictionary[UUID, asyncio.Lock] = WeakValueDictionary()
+        self._quotas = quotas
 
     async def add(self, principal: Principal, parts: UploadParts) -> tuple[LoraDetail, bool]:
         """Store an upload, and whether that made anything.
 
         Under a name that the library has, in whatever case, it becomes the next version and the
         head; bytes that one of the name's versions has make that version the head instead.
-        Raises what ``receive`` raises, and InvalidError("invalid_lora_name").
+        Raises what ``receive`` raises, InvalidError("invalid_lora_name"), and
+        StorageFullError("quota_exceeded").
         """
         async with self._blobs.spool() as spool:
             upload = await receive(parts, spool, self.max_bytes, any_field)
@@ -203,8 +206,12 @@ class LoraService:
     ) -> tuple[LoraDetail, bool]:
         """Make what is in the spool the head of a name, or of the LoRA with an id."""
         async with self._alone(principal):
+            quota = (await self._quotas(principal)).max_bytes
             async with self._database.transaction(principal) as tx:
-                version, known = await self._reserve(LoraStore(tx), principal, target, upload)
+                store = LoraStore(tx)
+                version, known = await self._reserve(store, principal, target, upload)
+                if not known:
+                    refuse_too_much(await store.bytes_kept(), quota)
             if not known or await self._blobs.size(version.object_key) != version.bytes:
                 await self._blobs.adopt(version.object_key, spool)
             created = await self._finish(principal, version, upload)
@@ -258,11 +265,10 @@ class LoraService:
             except AtelierError as error:
                 log.warning("lora.not_removed", extra={"key": key, "code": error.code})
 
-    def _alone(self, principal: Principal) -> asyncio.Lock:
+    def _alone(self, principal: Principal) -> AbstractAsyncContextManager[None]:
         """One at a time per library: a delete must not take the bytes of an upload that has just
-        found them. Only one process holds a SQLite file; more need the same lock in the database.
-        """
-        return self._locks.setdefault(principal.id, asyncio.Lock())
+        found them."""
+        return self._database.alone(principal, "loras")
 
 
 async def _own(store: LoraStore, wanted: References) -> dict[str, LoraPin | str]:

@@ -57,7 +57,7 @@ class LoraStore:
         """Every name, newest first."""
         query = (
             sa.select(loras.c.name)
-            .where(loras.c.owner_id == self._owner, loras.c.head_version > 0)
+            .where(self._tx.mine(loras), loras.c.head_version > 0)
             .order_by(loras.c.created_at.desc(), loras.c.id.desc())
         )
         return (await self._tx.execute(query)).scalars().all()
@@ -71,7 +71,7 @@ class LoraStore:
     async def by_object_key(self, keys: Iterable[str]) -> dict[str, tuple[Lora, LoraVersion]]:
         """The stored versions that have one of these keys, each with its LoRA."""
         query = sa.select(*_VERSION).where(
-            lora_versions.c.owner_id == self._owner,
+            self._tx.mine(lora_versions),
             lora_versions.c.state == "stored",
             lora_versions.c.object_key.in_(list(keys)),
         )
@@ -115,15 +115,21 @@ class LoraStore:
     async def sha256s_under(self, key: str) -> set[str]:
         """The bytes that versions, stored or pending, keep or will keep under this key."""
         query = sa.select(lora_versions.c.sha256).where(
-            lora_versions.c.owner_id == self._owner, lora_versions.c.object_key == key
+            self._tx.mine(lora_versions), lora_versions.c.object_key == key
         )
         return set((await self._tx.execute(query)).scalars().all())
+
+    async def bytes_kept(self) -> int:
+        """The bytes of all versions, on their way or stored."""
+        total = sa.select(sa.func.coalesce(sa.func.sum(lora_versions.c.bytes), 0))
+        found = await self._tx.execute(total.where(self._tx.mine(lora_versions)))
+        return int(found.scalar_one())
 
     async def is_pinned(self, lora_id: UUID) -> bool:
         """Whether an unfinished run holds on to it."""
         query = sa.select(
             sa.exists().where(
-                runs.c.owner_id == self._owner,
+                self._tx.mine(runs),
                 runs.c.status.in_(_UNFINISHED),
                 sa.cast(runs.c.loras, sa.Text).contains(str(lora_id)),
             )
@@ -135,9 +141,7 @@ class LoraStore:
 
         ConflictError("lora_name_taken") when another upload makes it at this moment.
         """
-        query = sa.select(loras.c.id).where(
-            loras.c.owner_id == self._owner, loras.c.stem == name.stem
-        )
+        query = sa.select(loras.c.id).where(self._tx.mine(loras), loras.c.stem == name.stem)
         found: UUID | None = (await self._tx.execute(query)).scalar_one_or_none()
         if found is not None:
             return found
@@ -221,23 +225,21 @@ class LoraStore:
         query = sa.select(lora_versions.c.object_key).where(*self._of(lora_id))
         keys = set((await self._tx.execute(query)).scalars().all())
         await self._tx.execute(lora_versions.delete().where(*self._of(lora_id)))
-        await self._tx.execute(
-            loras.delete().where(loras.c.owner_id == self._owner, loras.c.id == lora_id)
-        )
+        await self._tx.execute(loras.delete().where(self._tx.mine(loras), loras.c.id == lora_id))
         return {key for key in keys if not await self.sha256s_under(key)}
 
     async def forget_abandoned(self, before: datetime) -> None:
         """Remove what uploads that a crash ended before then left: nobody was ever shown it."""
         await self._tx.execute(
             lora_versions.delete().where(
-                lora_versions.c.owner_id == self._owner,
+                self._tx.mine(lora_versions),
                 lora_versions.c.state == "pending",
                 lora_versions.c.created_at < before,
             )
         )
         await self._tx.execute(
             loras.delete().where(
-                loras.c.owner_id == self._owner,
+                self._tx.mine(loras),
                 loras.c.head_version == 0,
                 loras.c.created_at < before,
                 ~sa.exists().where(lora_versions.c.lora_id == loras.c.id),
@@ -245,16 +247,14 @@ class LoraStore:
         )
 
     def _own(self, query: sa.Select[Any]) -> sa.Select[Any]:
-        return query.where(loras.c.owner_id == self._owner)
+        return query.where(self._tx.mine(loras))
 
     def _of(self, lora_id: UUID) -> tuple[sa.ColumnElement[bool], ...]:
-        return lora_versions.c.owner_id == self._owner, lora_versions.c.lora_id == lora_id
+        return self._tx.mine(lora_versions), lora_versions.c.lora_id == lora_id
 
     async def _change(self, lora_id: UUID, **values: Any) -> None:
         await self._tx.execute(
-            loras.update()
-            .where(loras.c.owner_id == self._owner, loras.c.id == lora_id)
-            .values(values)
+            loras.update().where(self._tx.mine(loras), loras.c.id == lora_id).values(values)
         )
 
 

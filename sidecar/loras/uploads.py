@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ..durable import disk_errors, new_file
-from ..errors import InvalidError
+from ..errors import InvalidError, StorageFullError
 from .models import Description, Tags, Text
 from .names import LoraName, lora_name
 from .safetensors import CheckedFile, check
@@ -152,3 +152,13 @@ async def _store(part: FilePart, spool: Path, max_bytes: int) -> CheckedFile:
     with disk_errors("blobs", "The folder that keeps files cannot be used."):
         async with new_file(spool) as out:
             return await check(part.chunks, out.write, max_bytes)
+
+
+def refuse_too_much(needed: int, quota: int | None) -> None:
+    """StorageFullError("quota_exceeded") when so many bytes are more than the quota; None: none."""
+    if quota is not None and needed > quota:
+        raise StorageFullError(
+            "quota_exceeded",
+            f"Your LoRAs would take {needed} bytes; {quota} are allowed.",
+            {"needed_bytes": needed, "max_bytes": quota},
+        )

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 
 from ..database import Transaction
 from ..database.pages import Cursor, Page, cut, newest_first
-from ..database.tables import run_events, runs
+from ..database.tables import accounts, run_events, runs
 from ..errors import ConflictError, NotFoundError
 from ..loras.models import LoraPin
 from .models import (
@@ -61,14 +61,18 @@ class RunStore:
 
     def __init__(self, tx: Transaction) -> None:
         self._tx = tx
-        self._mine = runs.c.owner_id == tx.principal.id
+        self._mine = tx.mine(runs)
 
     async def add(self, run: Run) -> None:
-        """Write a new run. ConflictError("idempotency_key_in_use") when two arrive at once."""
+        """Write a new run of this person's.
+
+        ConflictError("idempotency_key_in_use") when two arrive at once.
+        """
         taken = ConflictError(
             "idempotency_key_in_use", "Another request with this Idempotency-Key is under way."
         )
         values = {name: getattr(run, name) for name in run.__dataclass_fields__}
+        values["owner_id"] = self._tx.principal.id
         with self._tx.unique_or(taken):
             await self._tx.execute(runs.insert().values(_columns(values)))
 
@@ -99,6 +103,12 @@ class RunStore:
         found = [_run({**_NOT_LISTED, **row}) for row in rows]  # type: ignore[arg-type]
         return cut(found, asked, lambda run: Cursor(run.created_at, run.id))
 
+    async def unfinished(self) -> list[Run]:
+        """Those of this person's runs that have not ended, without prompts."""
+        query = sa.select(*_LISTED).where(self._mine, runs.c.status.in_(_values(UNFINISHED)))
+        rows = (await self._tx.execute(query)).mappings().all()
+        return [_run({**_NOT_LISTED, **row}) for row in rows]  # type: ignore[arg-type]
+
     async def count_unfinished(self) -> int:
         """How many of this person's runs have not ended."""
         query = sa.select(sa.func.count()).select_from(runs)
@@ -124,7 +134,8 @@ class RunStore:
         )
         if (await self._tx.execute(row)).one_or_none() is None:
             return False
-        await self._tx.execute(run_events.delete().where(run_events.c.run_id == run_id))
+        events = run_events.delete().where(self._tx.mine(run_events), run_events.c.run_id == run_id)
+        await self._tx.execute(events)
         await self._tx.execute(runs.delete().where(self._mine, runs.c.id == run_id))
         return True
 
@@ -138,7 +149,7 @@ class RunStore:
         """What happened after event number ``after``, in order."""
         query = (
             sa.select(run_events.c.seq, run_events.c.type, run_events.c.data, run_events.c.at)
-            .where(run_events.c.owner_id == self._tx.principal.id)
+            .where(self._tx.mine(run_events))
             .where(run_events.c.run_id == run_id, run_events.c.seq > after)
             .order_by(run_events.c.seq)
             .limit(limit)
@@ -157,6 +168,7 @@ class RunQueue:
 
         Fair: the account that was served least recently goes first, its own runs in order. Runs
         that go on right now count as served, so a newcomer is next however long another's queue.
+        A disabled account's run that was submitted at the last moment waits.
         """
         waiting = runs.alias("waiting")
         served = runs.alias("served")
@@ -165,9 +177,12 @@ class RunQueue:
             .where(served.c.owner_id == waiting.c.owner_id)
             .scalar_subquery()
         )
+        disabled = sa.exists().where(
+            accounts.c.id == waiting.c.owner_id, accounts.c.disabled_at.is_not(None)
+        )
         fair = (
             sa.select(waiting.c.owner_id)
-            .where(waiting.c.status == Status.QUEUED.value)
+            .where(waiting.c.status == Status.QUEUED.value, ~disabled)
             .group_by(waiting.c.owner_id)
             .order_by(last_served.asc().nulls_first(), sa.func.min(waiting.c.created_at))
             .limit(1)
@@ -180,8 +195,11 @@ class RunQueue:
             .where(runs.c.owner_id == owner_id, runs.c.status == Status.QUEUED.value)
             .order_by(runs.c.created_at, runs.c.id)
             .limit(1)
+            .with_for_update(skip_locked=True)  # another pair may be taking it right now
         )
-        row = (await self._tx.execute(oldest)).one()
+        row = (await self._tx.execute(oldest)).one_or_none()
+        if row is None:
+            return None
         claim = (
             runs.update()
             .where(runs.c.id == row.id, runs.c.status == Status.QUEUED.value)

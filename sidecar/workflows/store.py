@@ -68,7 +68,7 @@ class WorkflowStore:
     async def page(self, asked: WorkflowQuery) -> Page[Workflow]:
         """Newest first, without any version."""
         query = sa.select(*_WORKFLOW).where(
-            workflows.c.owner_id == self._owner, workflows.c.deleted_at.is_(None)
+            self._tx.mine(workflows), workflows.c.deleted_at.is_(None)
         )
         if asked.q is not None:
             query = query.where(
@@ -122,13 +122,13 @@ class WorkflowStore:
 
     def _mine(self, workflow_id: UUID) -> tuple[sa.ColumnElement[bool], ...]:
         return (
-            workflows.c.owner_id == self._owner,
+            self._tx.mine(workflows),
             workflows.c.id == workflow_id,
             workflows.c.deleted_at.is_(None),
         )
 
     def _versions_of(self, workflow_id: UUID) -> tuple[sa.ColumnElement[bool], ...]:
-        return versions.c.owner_id == self._owner, versions.c.workflow_id == workflow_id
+        return self._tx.mine(versions), versions.c.workflow_id == workflow_id
 
 
 def _workflow(row: sa.Row[Any] | None) -> Workflow | None:

@@ -9,9 +9,10 @@ from uuid import UUID, uuid4
 from clock import FakeClock
 from lora_pins import AlteredBlobs
 
+from sidecar.accounts.models import Quotas
 from sidecar.comfyui.client import connected
 from sidecar.comfyui.stand_in import StandIn, serving
-from sidecar.database.sqlite import SqliteDatabase
+from sidecar.database import Database
 from sidecar.loras.models import LoraDetail
 from sidecar.loras.service import LoraService
 from sidecar.loras.sync import LoraSync
@@ -28,12 +29,13 @@ class Library:
     """The service, and what it works on."""
 
     service: LoraService
-    database: SqliteDatabase
+    database: Database
     blobs: AlteredBlobs
     sync: LoraSync
     comfyui: StandIn
     clock: FakeClock
     loras_dir: Path
+    quotas: dict[UUID, Quotas]
 
     async def upload(
         self, data: bytes, filename: str = "style.safetensors", who: Principal = ANN, **texts: str
@@ -67,7 +69,7 @@ async def form(data: bytes, filename: str | None, texts: Mapping[str, str]) -> U
 
 @asynccontextmanager
 async def opened_library(
-    database: SqliteDatabase, clock: FakeClock, folder: Path
+    database: Database, clock: FakeClock, folder: Path
 ) -> AsyncIterator[Library]:
     """A library whose files are all below ``folder``."""
     blobs = AlteredBlobs(folder / "blobs")
@@ -75,5 +77,12 @@ async def opened_library(
     sync = LoraSync(blobs, loras_dir)
     stand_in = StandIn(folder / "comfyui", loras_dir)
     async with serving(stand_in) as url, connected(url, client_id="test") as comfyui:
-        service = LoraService(database, blobs, sync, comfyui, clock, uuid4, MAX_BYTES)
-        yield Library(service, database, blobs, sync, stand_in, clock, loras_dir)
+        quotas: dict[UUID, Quotas] = {}
+
+        async def quotas_of(who: Principal) -> Quotas:
+            return quotas.get(who.id, Quotas(10, None))
+
+        service = LoraService(
+            database, blobs, sync, comfyui, clock, uuid4, max_bytes=MAX_BYTES, quotas=quotas_of
+        )
+        yield Library(service, database, blobs, sync, stand_in, clock, loras_dir, quotas)

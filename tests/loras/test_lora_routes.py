@@ -14,11 +14,9 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from lora_library import MAX_BYTES, Library
 from safetensors_files import HOSTILE, lora_bytes
+from signed_in import middlewares
 from waiting import until
 
-from sidecar.http.authentication import identify, refuse_other_sites
-from sidecar.http.errors import map_errors
-from sidecar.http.request_log import tag_requests
 from sidecar.http.routing import BASE, mount
 from sidecar.loras.routes import LORAS, ROUTES
 
@@ -29,7 +27,7 @@ A, B = lora_bytes(1), lora_bytes(2)
 
 @pytest.fixture
 async def client(library: Library) -> AsyncIterator[Client]:
-    app = web.Application(middlewares=[tag_requests, map_errors, refuse_other_sites, identify])
+    app = web.Application(middlewares=middlewares())
     app[LORAS] = library.service
     mount(app, ROUTES)
     async with TestClient(TestServer(app)) as client:

@@ -1,9 +1,10 @@
 """Runs in SQL: guarded transitions, fair claims, pages, events, and nobody else's."""
 
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from clock import FakeClock
+from sample_graphs import txt2img
 from some_runs import some_run
 
 from sidecar.database import Database
@@ -12,6 +13,8 @@ from sidecar.principal import LOCAL, SYSTEM, Principal
 from sidecar.runs.models import FINAL, UNFINISHED, Run, RunError, Status
 from sidecar.runs.store import RunQueue, RunStore
 from sidecar.runs.views import RunQuery
+from sidecar.workflows.models import WorkflowOrder
+from sidecar.workflows.service import WorkflowService
 
 ANNA, BOB = Principal(uuid4()), Principal(uuid4())
 
@@ -145,8 +148,15 @@ async def test_pages_show_every_run_once_newest_first(database: Database, clock:
     assert seen == [run.id for run in ordered]
 
 
+async def stored_workflow(database: Database, clock: FakeClock) -> UUID:
+    """A workflow that runs may name."""
+    service = WorkflowService(database, clock, uuid4)
+    order = WorkflowOrder.model_validate({"name": "cat", "workflow_json": txt2img()})
+    return (await service.add(LOCAL, order))[0].id
+
+
 async def test_pages_can_be_narrowed(database: Database, clock: FakeClock) -> None:
-    workflow_id = uuid4()
+    workflow_id = await stored_workflow(database, clock)
     wanted = some_run(clock.now(), workflow_id=workflow_id, status=Status.FAILED)
     await stored(database, wanted, some_run(clock.now()), some_run(clock.now(), status="failed"))
     asked = RunQuery(workflow_id=workflow_id, status=Status.FAILED, since=clock.now())

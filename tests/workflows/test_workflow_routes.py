@@ -10,11 +10,9 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from clock import FakeClock
 from sample_graphs import txt2img
+from signed_in import middlewares
 
-from sidecar.database.sqlite import SqliteDatabase
-from sidecar.http.authentication import identify, refuse_other_sites
-from sidecar.http.errors import map_errors
-from sidecar.http.request_log import tag_requests
+from sidecar.database import Database
 from sidecar.http.routing import BASE, mount
 from sidecar.workflows.routes import MAX_WORKFLOW_BYTES, ROUTES, WORKFLOWS
 from sidecar.workflows.service import WorkflowService
@@ -25,8 +23,8 @@ URL = f"{BASE}/workflows"
 
 
 @pytest.fixture
-async def client(database: SqliteDatabase, clock: FakeClock) -> AsyncIterator[Client]:
-    app = web.Application(middlewares=[tag_requests, map_errors, refuse_other_sites, identify])
+async def client(database: Database, clock: FakeClock) -> AsyncIterator[Client]:
+    app = web.Application(middlewares=middlewares())
     app[WORKFLOWS] = WorkflowService(database, clock, uuid4)
     app[MAX_WORKFLOW_BYTES] = MAX_BYTES
     mount(app, ROUTES)

@@ -11,8 +11,8 @@ import sqlalchemy as sa
 from clock import FakeClock
 from sample_graphs import txt2img
 
+from sidecar.database import Database
 from sidecar.database.pages import PageQuery
-from sidecar.database.sqlite import SqliteDatabase
 from sidecar.database.tables import workflow_versions
 from sidecar.errors import AtelierError, ConflictError, InvalidError, NotFoundError
 from sidecar.principal import LOCAL, Principal
@@ -24,7 +24,7 @@ OTHER = Principal(UUID("00000000-0000-4000-8000-0000000000ff"))
 
 
 @pytest.fixture
-def service(database: SqliteDatabase, clock: FakeClock) -> WorkflowService:
+def service(database: Database, clock: FakeClock) -> WorkflowService:
     return WorkflowService(database, clock, uuid4)
 
 
@@ -235,7 +235,7 @@ async def test_a_deleted_workflow_is_not_there(service: WorkflowService) -> None
 
 
 async def test_a_deleted_workflow_keeps_its_versions(
-    service: WorkflowService, database: SqliteDatabase
+    service: WorkflowService, database: Database
 ) -> None:
     workflow_id = await saved(service)
     await service.delete(LOCAL, workflow_id)
@@ -341,19 +341,16 @@ async def test_a_cursor_of_ones_own_making_is_refused(
     assert caught.value.code == "invalid_cursor"
 
 
-async def test_a_list_never_reads_the_versions(
-    service: WorkflowService, database: SqliteDatabase
-) -> None:
+async def test_a_list_never_reads_the_versions(service: WorkflowService) -> None:
     await saved(service)
     statements: list[str] = []
 
     def note(_c: Any, _cur: Any, statement: str, *_rest: Any) -> None:
         statements.append(statement)
 
-    engine = database._engine.sync_engine
-    sa.event.listen(engine, "before_cursor_execute", note)
+    sa.event.listen(sa.Engine, "before_cursor_execute", note)
     await service.page(LOCAL, WorkflowQuery(q="c", tag="x"))
-    sa.event.remove(engine, "before_cursor_execute", note)
+    sa.event.remove(sa.Engine, "before_cursor_execute", note)
     assert any("comfyui_workflows" in statement for statement in statements)
     assert not any("comfyui_workflow_versions" in statement for statement in statements)
 

@@ -1,0 +1,67 @@
+"""Databases for tests: one of a test's own on SQLite or Postgres, migrated."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from itertools import count
+from pathlib import Path
+
+from postgres_server import PostgresServer
+
+from sidecar.database.migrations import migrate, migrate_postgres
+from sidecar.database.postgres import opened
+from sidecar.database.sqlite import SqliteDatabase, async_engine, sync_engine
+
+APP_ROLE = "atelier_app"
+TEMPLATE = "atelier_template"
+
+
+class PostgresStudios:
+    """Makes migrated databases on one server, each a copy of a template."""
+
+    def __init__(self, server: PostgresServer) -> None:
+        self.server = server
+        self._numbers = count(1)
+        server.create_database(TEMPLATE)
+        migrate_postgres(server.url(TEMPLATE), server.url(TEMPLATE, APP_ROLE))
+
+    def empty(self) -> str:
+        """The name of a new database with nothing in it."""
+        name = f"empty_{next(self._numbers)}"
+        self.server.create_database(name)
+        return name
+
+    def new(self) -> str:
+        """The name of a new migrated database."""
+        name = f"studio_{next(self._numbers)}"
+        self.server.create_database(name, TEMPLATE)
+        return name
+
+    def url(self, name: str) -> str:
+        """Where the sidecar's own role connects."""
+        return self.server.url(name, APP_ROLE)
+
+    def admin_url(self, name: str) -> str:
+        """Where the owner of the tables connects."""
+        return self.server.url(name)
+
+
+def migrated_file(folder: Path) -> Path:
+    """A migrated SQLite file."""
+    file = folder / "atelier.db"
+    engine = sync_engine(file)
+    migrate(engine)
+    engine.dispose()
+    return file
+
+
+@asynccontextmanager
+async def sqlite_database(file: Path) -> AsyncIterator[SqliteDatabase]:
+    """The database port on a migrated file."""
+    engine = async_engine(file)
+    try:
+        yield SqliteDatabase(engine)
+    finally:
+        await engine.dispose()
+
+
+__all__ = ["APP_ROLE", "PostgresStudios", "migrated_file", "opened", "sqlite_database"]
