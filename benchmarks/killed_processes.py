@@ -12,6 +12,9 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "fakes")]
 
 from comfyui_server import ComfyUIServer, find_comfyui, make_tiny_models  # noqa: E402
+from databases import PostgresStudios  # noqa: E402
+from pgbouncer import PgBouncer  # noqa: E402
+from postgres_server import PostgresServer  # noqa: E402
 
 from sidecar.demo_files import demo_prompt  # noqa: E402
 
@@ -41,6 +44,11 @@ class Child:
                 stdout=sink,
                 stderr=sink,
             )
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it runs."""
+        return self._process is not None and self._process.returncode is None
 
     async def kill(self) -> None:
         """SIGKILL, and wait until it is gone."""
@@ -118,10 +126,39 @@ class CountingRealComfyUI:
         await asyncio.to_thread(self._server.kill)
 
 
-class Stand:
-    """Both processes, and what they left."""
+class KilledPostgres:
+    """A Postgres of its own, reached directly or through pgbouncer in transaction mode."""
 
-    def __init__(self, folder: Path, comfyui: CountingComfyUI, port: int) -> None:
+    def __init__(self, *, pooled: bool) -> None:
+        self._server = PostgresServer(fsync="on", synchronous_commit="on", full_page_writes="on")
+        self._server.start()
+        studios = PostgresStudios(self._server)
+        name = studios.new()
+        self._pooler = PgBouncer(self._server, "transaction") if pooled else None
+        if self._pooler is not None:
+            self._pooler.start()
+        self.url = studios.url(name) if self._pooler is None else self._pooler.url(name)
+
+    async def crash(self, seconds: float) -> None:
+        """End every process of it at once, as a crash does, and bring it back."""
+        await asyncio.to_thread(self._server.halt)
+        await asyncio.sleep(seconds)
+        if not await asyncio.to_thread(self._server.resume):
+            raise SystemExit(f"FAILED: Postgres did not come back:\n{self._server.log()}")
+
+    def stop(self) -> None:
+        """End it."""
+        if self._pooler is not None:
+            self._pooler.stop()
+        self._server.stop()
+
+
+class Stand:
+    """The processes, and what they left."""
+
+    def __init__(
+        self, folder: Path, comfyui: CountingComfyUI, port: int, database: KilledPostgres | None
+    ) -> None:
         self.comfyui = comfyui
         self.host = f"http://{HOST}:{port}"
         environment = {
@@ -130,7 +167,9 @@ class Stand:
             "ATELIER_DATA_DIR": str(folder / "data"),
             "ATELIER_PORT": str(port),
             "ATELIER_RUN_ATTEMPTS": "20",
+            **({} if database is None else {"DATABASE_URL": database.url}),
         }
+        self.database = database
         self.sidecar = Child(["-m", "sidecar", "serve"], environment, folder / "sidecar.log")
         self._lives: list[int] = []
 
@@ -140,9 +179,11 @@ class Stand:
         await self.comfyui.start()
 
     async def stop(self) -> None:
-        """End both."""
+        """End all of them."""
         await self.sidecar.kill()
         await self.comfyui.kill()
+        if self.database is not None:
+            self.database.stop()
 
     def executions(self) -> list[str]:
         """Prompt ids in the order in which ComfyUI executed them."""

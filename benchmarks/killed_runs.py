@@ -1,12 +1,13 @@
 """Kill the sidecar and ComfyUI at random moments while runs are in flight; lose and double nothing.
 
     python benchmarks/killed_runs.py --runs 60 --kills 30 --comfyui-kills 5
+    python benchmarks/killed_runs.py --database pgbouncer --database-kills 3
 
 Starts the stand-in for ComfyUI (or, with --real, the ComfyUI that COMFYUI_DIR names) and the
-sidecar as processes, submits runs, and ends both with SIGKILL again and again. At the end every
-accepted run must be in a final state with its outputs readable, and within the life of one ComfyUI
-no run id may have been executed twice. Prints one line of figures; exit status 1 when a promise
-was broken. POSIX only.
+sidecar as processes, submits runs, and ends both with SIGKILL again and again, and a Postgres with
+them. At the end every accepted run must be in a final state with its outputs readable, and within
+the life of one ComfyUI no run id may have been executed twice. Prints one line of figures; exit
+status 1 when a promise was broken. POSIX only.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-from killed_processes import CountingRealComfyUI, CountingStandIn, Stand
+from killed_processes import CountingRealComfyUI, CountingStandIn, KilledPostgres, Stand
 
 from sidecar.demo_files import demo_lora
 
@@ -73,12 +74,17 @@ async def kill_again_and_again(stand: Stand, args: argparse.Namespace) -> None:
     """The kills, in random order, at random moments."""
     chance = random.Random(args.seed)
     victims = ["sidecar"] * args.kills + ["comfyui"] * args.comfyui_kills
+    victims += ["database"] * args.database_kills
     chance.shuffle(victims)
     for victim in victims:
         await asyncio.sleep(chance.uniform(0.05, args.longest_pause))
         if victim == "sidecar":
             await stand.sidecar.kill()
             await stand.sidecar.start()
+        elif victim == "database" and stand.database is not None:
+            await stand.database.crash(chance.uniform(0.0, 3.0))
+            if not stand.sidecar.is_alive:  # it does not start without its database
+                await stand.sidecar.start()
         else:
             await stand.comfyui.kill()
             await asyncio.sleep(chance.uniform(0.0, 0.5))
@@ -114,7 +120,10 @@ async def experiment(folder: Path, args: argparse.Namespace) -> bool:
     """The whole thing; whether every promise held."""
     port = args.port
     comfyui = CountingRealComfyUI(folder) if args.real else CountingStandIn(folder, port + 1)
-    stand = Stand(folder, comfyui, port)
+    database = None
+    if args.database != "sqlite":
+        database = KilledPostgres(pooled=args.database == "pgbouncer")
+    stand = Stand(folder, comfyui, port, database)
     await stand.start_comfyui()
     await stand.sidecar.start()
     try:
@@ -148,7 +157,8 @@ def report(
     doubled = stand.doubled()
     executions = len(stand.executions())
     print(
-        f"{len(runs)} runs, {args.kills} kills of the sidecar, {args.comfyui_kills} of ComfyUI: "
+        f"{args.database}: {len(runs)} runs, {args.kills} kills of the sidecar, "
+        f"{args.comfyui_kills} of ComfyUI, {args.database_kills} of the database: "
         f"{dict(states)}, {len(runs) - len(ended)} unfinished, {missing} without outputs, "
         f"{executions} executions, {len(doubled)} doubled within one life of ComfyUI"
     )
@@ -161,12 +171,16 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=60)
     parser.add_argument("--kills", type=int, default=30, help="of the sidecar")
     parser.add_argument("--comfyui-kills", type=int, default=5)
+    parser.add_argument("--database", choices=["sqlite", "postgres", "pgbouncer"], default="sqlite")
+    parser.add_argument("--database-kills", type=int, default=0, help="of a Postgres")
     parser.add_argument("--longest-pause", type=float, default=1.5, help="seconds between kills")
     parser.add_argument("--real", action="store_true", help="the real ComfyUI")
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--port", type=int, default=18190, help="this one and the next")
     parser.add_argument("--keep", action="store_true", help="keep the folder with the logs")
     args = parser.parse_args()
+    if args.database == "sqlite" and args.database_kills:
+        parser.error("--database-kills needs --database postgres or pgbouncer")
     if args.keep:
         folder = Path(tempfile.mkdtemp(prefix="killed-runs-"))
         print(f"logs in {folder}")

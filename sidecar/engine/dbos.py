@@ -34,6 +34,7 @@ _ENDED = [
     WorkflowStatusString.MAX_RECOVERY_ATTEMPTS_EXCEEDED.value,
 ]
 _FORGET_AT_ONCE = 200
+_LAUNCH_PAUSES = (0.5, 1.0, 2.0, 4.0)
 
 
 @dataclass
@@ -76,6 +77,8 @@ class _Carrier:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+
+log = logging.getLogger(__name__)
 
 _carriers: list[_Carrier] = []
 
@@ -136,40 +139,67 @@ async def _attempt(run_id: str, attempt: int) -> None:
 
 
 class DbosEngine:
-    """See the Engine port. ``database`` is the engine for ``url``, which picks the dialect."""
+    """See the Engine port, on the database of this (blocking) SQLAlchemy engine.
 
-    def __init__(self, steps: RunSteps, database: sa.Engine, url: str) -> None:
+    ``executor_id`` is the same after every restart, which so finds its own attempts, and never that
+    of another living process, which would carry them out too. ``schema`` is for Postgres.
+    """
+
+    def __init__(
+        self, steps: RunSteps, database: sa.Engine, *, executor_id: str, schema: str | None = None
+    ) -> None:
         self._carrier = _Carrier(steps)
         self._database = database
-        self._url = url
+        self._executor_id = executor_id
+        self._schema = schema
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """DBOS between launch and destroy. On launch, attempts that a crash interrupted go on."""
         _carriers.append(self._carrier)
         try:
-            DBOS(
-                config={
-                    "name": APP_NAME,
-                    "application_version": APP_VERSION,
-                    "system_database_engine": self._database,
-                    "system_database_url": self._url,
-                    "executor_id": "local",  # always the same: a restart finds its own attempts
-                    "serializer": DBOSPortableJSONSerializer(),  # the default is pickle
-                    "use_listen_notify": False,
-                    "notification_listener_polling_interval_sec": 0.5,
-                    "log_level": "ERROR",  # it warns of every attempt that it resumes
-                }
-            )
-            _log_as_everyone_does()
-            DBOS.launch()  # on the loop's thread: DBOS runs async workflows on this loop
+            await self._launch()
             yield
         finally:
             await self._carrier.close()
             await asyncio.to_thread(DBOS.destroy)
-            # DBOS made its pool the loop's default; after destroy every to_thread would raise
-            asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor())
+            _new_executor()
             _carriers.remove(self._carrier)
+
+    async def _launch(self) -> None:
+        """DBOS makes its tables when it first starts.
+
+        Two that do so at once fail behind a pooler, where the lock of DBOS does not hold: the
+        second try finds the tables made.
+        """
+        for pause in _LAUNCH_PAUSES:
+            try:
+                return self._launch_once()
+            except sa.exc.DBAPIError as error:
+                log.warning("engine.starts_again", extra={"reason": type(error.orig).__name__})
+                await asyncio.to_thread(DBOS.destroy)
+                _new_executor()
+            await asyncio.sleep(pause)
+        return self._launch_once()
+
+    def _launch_once(self) -> None:
+        """On the loop's thread: DBOS runs async workflows on this loop."""
+        DBOS(
+            config={
+                "name": APP_NAME,
+                "application_version": APP_VERSION,
+                "system_database_engine": self._database,
+                "system_database_url": self._database.url.render_as_string(False),
+                "dbos_system_schema": self._schema,
+                "executor_id": self._executor_id,
+                "serializer": DBOSPortableJSONSerializer(),  # the default is pickle
+                "use_listen_notify": False,
+                "notification_listener_polling_interval_sec": 0.5,
+                "log_level": "ERROR",  # it warns of every attempt that it resumes
+            }
+        )
+        _log_as_everyone_does()
+        DBOS.launch()
 
     async def start(self, run_id: str, attempt: int) -> bool:
         """See the Engine port."""
@@ -196,6 +226,11 @@ class DbosEngine:
                 return forgotten
             await DBOS.delete_workflows_async([workflow.workflow_id for workflow in ended])
             forgotten += len(ended)
+
+
+def _new_executor() -> None:
+    """DBOS made its pool the loop's default; after destroy every to_thread would raise."""
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor())
 
 
 def _id(run_id: str, attempt: int) -> str:

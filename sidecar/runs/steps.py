@@ -6,13 +6,14 @@ A step reads the run's row first and goes by it: the engine only remembers which
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 from uuid import UUID
 
 from ..blobs import BlobStore
 from ..comfyui import ComfyUI, Place, PromptRefusedError
 from ..database import Database
 from ..engine import Go
-from ..errors import AtelierError, InvalidError, NotFoundError
+from ..errors import AtelierError, InvalidError, NotFoundError, TimedOutError, UnavailableError
 from ..loras.sync import LoraSync
 from ..principal import SYSTEM, Principal
 from .collect import Collector
@@ -21,8 +22,12 @@ from .follow import Follower
 from .journal import RunJournal
 from .models import Run, RunError, Source, Status
 from .patience import Patience, RunEndedError
+from .server_paths import without_server_paths
 from .store import RunQueue, RunStore
 from .watch import ComfyWatch
+from .withdrawal import withdraw
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -31,8 +36,7 @@ LISTING_SECONDS = 10.0
 EDITOR_SECONDS = 30.0
 """The editor's prompt is on its way from the admission to ComfyUI's queue for so long at most."""
 _LOOK_AGAIN_SECONDS = 0.25
-_WITHDRAWALS = 240
-"""One minute: a node that does not look at the interrupt ends by itself or not at all."""
+_DATABASE_PAUSES = (0.2, 5.0)
 
 
 class Attempt:
@@ -80,6 +84,9 @@ class Attempt:
     async def give_up(self, run_id: str, attempt: int, reason: str) -> None:
         """End a run whose step raised something nobody foresaw."""
         log.error("run.step_failed", extra={"run_id": run_id, "reason": reason})
+        await _with_database(run_id, lambda: self._give_up(run_id, attempt))
+
+    async def _give_up(self, run_id: str, attempt: int) -> None:
         run = await self._find(UUID(run_id))
         if run is not None and run.attempts == attempt:
             self._watch.dismiss(run_id)
@@ -87,6 +94,11 @@ class Attempt:
             await self._journal.finish(run, Status.FAILED, error=error)
 
     async def _carry(self, run_id: str, attempt: int, step: Callable[[Run], Awaitable[Go]]) -> Go:
+        return await _with_database(run_id, lambda: self._carry_once(run_id, attempt, step))
+
+    async def _carry_once(
+        self, run_id: str, attempt: int, step: Callable[[Run], Awaitable[Go]]
+    ) -> Go:
         run = await self._find(UUID(run_id))
         if run is None or run.status is Status.CANCELLED:
             await self._let_go(run_id)
@@ -98,6 +110,8 @@ class Attempt:
         except RunEndedError:
             await self._let_go(run_id)
         except AtelierError as error:
+            if _is_database_away(error):
+                raise
             self._watch.dismiss(run_id)
             failure = RunError(error.code, error.message, None, error.details)
             await self._journal.finish(run, Status.FAILED, error=failure)
@@ -162,17 +176,9 @@ class Attempt:
         """Take a cancelled run out of ComfyUI. One that is away has either lost it or keeps it."""
         self._watch.dismiss(run_id)
         try:
-            await self._leaving.repeat(UUID(run_id), lambda: self._withdraw(run_id))
+            await self._leaving.repeat(UUID(run_id), lambda: withdraw(self._comfyui, run_id))
         except AtelierError as error:
             log.warning("run.not_withdrawn", extra={"run_id": run_id, "code": error.code})
-
-    async def _withdraw(self, run_id: str) -> None:
-        """Again and again: ComfyUI loses an interrupt that comes as the prompt begins."""
-        for _ in range(_WITHDRAWALS):
-            await self._comfyui.withdraw(run_id)
-            if (await self._comfyui.find(run_id)).place not in (Place.PENDING, Place.RUNNING):
-                return
-            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
 
     async def _find(self, run_id: UUID) -> Run | None:
         async with self._database.transaction(SYSTEM, read_only=True) as tx:
@@ -193,6 +199,28 @@ class Attempt:
         return False
 
 
+async def _with_database(run_id: str, work: Callable[[], Awaitable[T]]) -> T:
+    """The work's result, done again from its beginning for as long as the database is away.
+
+    Nothing could be recorded without it, a failure neither.
+    """
+    pause = _DATABASE_PAUSES[0]
+    while True:
+        try:
+            return await work()
+        except AtelierError as error:
+            if not _is_database_away(error):
+                raise
+            log.info("run.waits_for_database", extra={"run_id": run_id, "code": error.code})
+        await asyncio.sleep(pause)
+        pause = min(pause * 2, _DATABASE_PAUSES[1])
+
+
+def _is_database_away(error: AtelierError) -> bool:
+    away = isinstance(error, UnavailableError | TimedOutError)
+    return away and error.details.get("system") == "database"
+
+
 def refused(details: dict[str, object]) -> RunError:
     """Why ComfyUI's validation refused a prompt, without its tracebacks."""
     error = details.get("error")
@@ -200,7 +228,10 @@ def refused(details: dict[str, object]) -> RunError:
     node_errors = details.get("node_errors")
     nodes = {
         str(node): [
-            {key: str(problem.get(key, ""))[:500] for key in ("type", "message", "details")}
+            {
+                key: without_server_paths(str(problem.get(key, "")))[:500]
+                for key in ("type", "message", "details")
+            }
             for problem in errors.get("errors", ())
         ]
         for node, errors in (node_errors if isinstance(node_errors, dict) else {}).items()

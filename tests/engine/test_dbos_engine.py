@@ -7,7 +7,9 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
+from sidecar.database import postgres
 from sidecar.database.sqlite import sync_engine
 from sidecar.engine import Go
 from sidecar.engine.dbos import DbosEngine
@@ -54,40 +56,25 @@ class Steps:
 
 
 class Stand:
-    """Builds engines on one file, as restarts of the sidecar do."""
+    """Builds engines on one database, as restarts of the sidecar do."""
 
-    def __init__(self, file: Path) -> None:
-        self._file = file
-        self._database = sync_engine(file)
+    def __init__(self, database: sa.Engine, schema: str | None = None) -> None:
+        self.database = database
+        self._schema = schema
 
     def engine(self, steps: Steps) -> DbosEngine:
-        return DbosEngine(steps, self._database, f"sqlite:///{self._file}")
-
-    def refuse_records(self, refuse: bool) -> Go:
-        """Fail what DBOS writes at the end of a step or an attempt, as a full disk does."""
-        verb = (
-            "CREATE TRIGGER no_{0} BEFORE {1} ON {0} BEGIN SELECT json('{{'); END"
-            if refuse
-            else "DROP TRIGGER no_{0}"
-        )
-        with closing(sqlite3.connect(self._file)) as connection:
-            connection.execute(verb.format("operation_outputs", "INSERT"))
-            connection.execute(verb.format("workflow_status", "UPDATE"))
-        return Go.ON
-
-    def close(self) -> None:
-        self._database.dispose()
+        return DbosEngine(steps, self.database, executor_id="local", schema=self._schema)
 
 
-@pytest.fixture
-def stand(tmp_path: Path) -> Stand:
-    return Stand(tmp_path / "engine.db")
-
-
-@pytest.fixture(autouse=True)
-def _close(stand: Stand) -> Iterator[None]:
-    yield
-    stand.close()
+@pytest.fixture(params=["sqlite", "postgres"])
+def stand(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stand]:
+    if request.param == "sqlite":
+        made = Stand(sync_engine(tmp_path / "engine.db"))
+    else:
+        url = request.getfixturevalue("postgres").url(request.getfixturevalue("postgres_name"))
+        made = Stand(postgres.sync_engine(url), postgres.ENGINE_SCHEMA)
+    yield made
+    made.database.dispose()
 
 
 async def ended(engine: DbosEngine, attempt: int = 1) -> None:
@@ -169,17 +156,34 @@ async def test_a_stop_in_the_middle_of_a_step_is_no_outcome_and_a_restart_goes_o
         assert await second.wait() == ["follow", "collect"]
 
 
-async def test_an_attempt_whose_end_cannot_be_recorded_is_over_all_the_same(stand: Stand) -> None:
-    steps = Steps()
-    steps.special["submit"] = lambda: _answer(stand.refuse_records(True))
+async def test_an_attempt_whose_end_cannot_be_recorded_is_over_all_the_same(
+    tmp_path: Path,
+) -> None:
+    steps, file = Steps(), tmp_path / "engine.db"
+    stand = Stand(sync_engine(file))
+    steps.special["submit"] = lambda: _answer(refuse_records(file, refuse=True))
     engine = stand.engine(steps)
     async with engine.running():
         await engine.start("run", 1)
         await steps.wait()
         await asyncio.sleep(0.2)  # DBOS has tried to record that, too
-        stand.refuse_records(False)
+        refuse_records(file, refuse=False)
         await ended(engine)
+    stand.database.dispose()
     assert steps.asked[:2] == ["prepare", "submit"]
+
+
+def refuse_records(file: Path, *, refuse: bool) -> Go:
+    """Fail what DBOS writes at the end of a step or an attempt, as a full disk does."""
+    verb = (
+        "CREATE TRIGGER no_{0} BEFORE {1} ON {0} BEGIN SELECT json('{{'); END"
+        if refuse
+        else "DROP TRIGGER no_{0}"
+    )
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute(verb.format("operation_outputs", "INSERT"))
+        connection.execute(verb.format("workflow_status", "UPDATE"))
+    return Go.ON
 
 
 async def test_ended_attempts_are_forgotten_after_a_while(stand: Stand) -> None:
