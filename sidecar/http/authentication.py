@@ -1,17 +1,26 @@
-"""Who is asking. Without sign-in everyone is the one local account."""
+"""Who is asking, and whether they may."""
 
 import hmac
+from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from ..errors import ForbiddenError, NotFoundError, UnauthenticatedError
-from ..principal import LOCAL
-from .keys import set_principal
+from ..principal import Credentials, Principal, Role
+from .keys import is_from_pack, mark_from_pack, set_principal
+from .routing import Access, Route, route_of
 
 INTERNAL = "/internal/"
 PACK_HEADER = "X-Atelier-Pack"
+ASSERTION_HEADER = "Cf-Access-Jwt-Assertion"
+WRITE_HEADER = "X-Atelier"
+"""A page of another site cannot set it: writes by cookie need it."""
+ACTING_HEADER = "X-Atelier-As"
+
+Authenticate = Callable[[Credentials], Awaitable[Principal]]
+"""Raises UnauthenticatedError, ForbiddenError, UnavailableError."""
 
 
 @web.middleware
@@ -33,27 +42,94 @@ def _host_of(origin: str) -> str | None:
         return None
 
 
-@web.middleware
-async def identify(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Set the principal of the request."""
-    set_principal(request, LOCAL)
-    return await handler(request)
+def identify(authenticate: Authenticate, *, signs_in: bool = True) -> Middleware:
+    """The middleware that sets the principal of a request, or refuses it, as its route says.
+
+    Where nobody ``signs_in``, what a browser sends along gives no rights, so nothing can be forged.
+    """
+
+    @web.middleware
+    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+        route = route_of(request)
+        if route is not None and route.access is not Access.OPEN:
+            shown = credentials_of(request)
+            if signs_in:
+                refuse_forged_write(request, shown)
+            try:
+                principal = await authenticate(shown)
+            except UnauthenticatedError:
+                if shown.are_there or route.access is not Access.WELCOME:
+                    raise
+            else:
+                _authorize(route, principal)
+                set_principal(request, principal)
+        return await handler(request)
+
+    return check
+
+
+def credentials_of(request: web.Request) -> Credentials:
+    """What the request shows."""
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    return Credentials(
+        bearer=token.strip() or None if scheme.lower() == "bearer" else None,
+        cookie=request.cookies.get(cookie_name(request)),
+        assertion=request.headers.get(ASSERTION_HEADER),
+        acting_for=request.headers.get(ACTING_HEADER),
+    )
+
+
+def cookie_name(request: web.Request) -> str:
+    """Cookies ignore ports: two studios on one host would end each other's sessions."""
+    try:
+        port = urlsplit(f"//{request.host}").port
+    except ValueError:
+        port = None
+    return f"atelier_{port or 'session'}"
+
+
+def refuse_forged_write(request: web.Request, shown: Credentials) -> None:
+    """Refuse a change that needs nothing but what a browser sends by itself, without the header.
+
+    It sends cookies, and Cloudflare makes the assertion of one, whoever's page asks.
+    """
+    by_browser = shown.bearer is None and shown.are_there
+    reads = request.method in ("GET", "HEAD")
+    # what the pack asks was asked on ComfyUI's port, behind its own check of the origin
+    from_pack = request.path.startswith(INTERNAL)
+    if by_browser and not reads and not from_pack and WRITE_HEADER not in request.headers:
+        raise ForbiddenError(
+            "header_missing",
+            f"Changes without a bearer token need the header {WRITE_HEADER}: 1.",
+            {"header": WRITE_HEADER},
+        )
+
+
+def _authorize(route: Route, principal: Principal) -> None:
+    if route.access is Access.ADMIN and principal.role is not Role.ADMIN:
+        raise ForbiddenError("admins_only", "Only an admin may do this.")
+    if not principal.may(route.needs):
+        raise ForbiddenError(
+            "scope_missing", f"This token lacks the scope {route.needs}.", {"scope": route.needs}
+        )
 
 
 def pack_only(token: str | None) -> Middleware:
     """The middleware that keeps ``/internal/*`` for the pack that started this sidecar.
 
-    Without a token there is no pack, and nothing there.
+    Without a token there is no pack, and nothing there. What the pack passes on is marked as such.
     """
 
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+        # aiohttp turns bytes of a header that are not UTF-8 into lone surrogates
+        shown = request.headers.get(PACK_HEADER, "").encode("utf-8", "surrogateescape")
+        if token is not None and hmac.compare_digest(shown, token.encode()):
+            mark_from_pack(request)
         if request.path.startswith(INTERNAL):
             if token is None:
                 raise NotFoundError("route")
-            shown = request.headers.get(PACK_HEADER, "")
-            # aiohttp turns bytes of a header that are not UTF-8 into lone surrogates
-            if not hmac.compare_digest(shown.encode("utf-8", "surrogateescape"), token.encode()):
+            if not is_from_pack(request):
                 raise UnauthenticatedError("bad_pack_token", "Only the pack may ask this.")
         return await handler(request)
 

@@ -12,6 +12,7 @@ from ..principal import Principal
 
 _RequestKey: Any = getattr(web, "RequestKey", None)
 _PRINCIPAL: Any = _RequestKey("principal", Principal) if _RequestKey else "principal"
+_FROM_PACK: Any = _RequestKey("from_pack", bool) if _RequestKey else "from_pack"
 
 
 def set_principal(request: web.Request, principal: Principal) -> None:
@@ -20,5 +21,20 @@ def set_principal(request: web.Request, principal: Principal) -> None:
 
 
 def principal_of(request: web.Request) -> Principal:
-    """Who is asking."""
+    """Who is asking, on a route that only signed-in people reach."""
     return cast("Principal", request[_PRINCIPAL])
+
+
+def asker_of(request: web.Request) -> Principal | None:
+    """Who is asking, or None, on a route where nobody needs to say."""
+    return cast("Principal | None", request.get(_PRINCIPAL))
+
+
+def mark_from_pack(request: web.Request) -> None:
+    """Remember that the pack's token was shown with it."""
+    request[_FROM_PACK] = True
+
+
+def is_from_pack(request: web.Request) -> bool:
+    """Whether the pack inside ComfyUI sent or passed it on, and no one else."""
+    return bool(request.get(_FROM_PACK, False))

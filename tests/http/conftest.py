@@ -6,12 +6,15 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from aiohttp.typedefs import Handler
+from signed_in import everyone_is
 
-from sidecar.http.authentication import identify, pack_only, refuse_other_sites
+from sidecar.http.authentication import pack_only, refuse_other_sites
 from sidecar.http.errors import map_errors
 from sidecar.http.request_log import tag_requests
+from sidecar.http.routing import Route, mount
 
 PACK_TOKEN = "only the pack knows this"
+METHODS = ("GET", "POST")
 
 Serve = Callable[[Handler], Awaitable[TestClient]]
 
@@ -28,13 +31,12 @@ async def serve() -> AsyncIterator[Serve]:
                 map_errors,
                 refuse_other_sites,
                 pack_only(PACK_TOKEN),
-                identify,
+                everyone_is(),
             ]
         )
-        for path in ("/thing", "/things/{id}", "/internal/thing"):
-            app.router.add_route("GET", path, handler)
-            app.router.add_route("HEAD", path, handler)
-            app.router.add_route("POST", path, handler)
+        paths = ("/thing", "/things/{id}", "/internal/thing")
+        routes = [Route(each, path, handler, "A thing") for path in paths for each in METHODS]
+        mount(app, routes, base="")
         client = TestClient(TestServer(app, host="127.0.0.1"))
         await client.start_server()
         clients.append(client)

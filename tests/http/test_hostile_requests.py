@@ -108,7 +108,8 @@ async def test_ids_and_numbers_that_are_none_are_404(sidecar):
 
 async def test_no_body_is_too_odd_to_be_refused_in_the_documented_shape(sidecar):
     for route in ROUTES:
-        if route.method == "GET":
+        takes_nothing = not (route.body or route.form or "{" in route.path)
+        if route.method == "GET" or takes_nothing:
             continue
         for body in BODIES:
             for kind in ("application/json", "multipart/form-data; boundary=b", "text/plain"):
