@@ -54,6 +54,7 @@ def log_to_stderr(level: str) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=level.upper(), handlers=[handler])
+    logging.getLogger("aiosqlite").setLevel(logging.INFO)  # its debug lines hold what is stored
 
 
 def _stop_on_signals(stop: asyncio.Event) -> None:

@@ -6,9 +6,9 @@ from typing import Any
 from uuid import UUID
 
 from ..clock import Clock, NewId
-from ..comfyui import PARTIAL
+from ..comfyui import PARTIAL, ComfyUI
 from ..database import Database
-from ..errors import InvalidError, NotFoundError
+from ..errors import InvalidError, NotFoundError, UnauthenticatedError
 from ..loras.models import LoraPin
 from ..loras.service import LoraService
 from ..loras.sync import LoraSync
@@ -19,6 +19,7 @@ from .models import Run, Source, Status
 from .steps import refused
 from .store import RunQueue, RunStore
 from .views import AdmittedOrder, ResolvedLora
+from .withdrawal import withdraw
 
 _SECRETS = ("auth_token_comfy_org", "api_key_comfy_org")
 _KEPT_FIELDS = ("client_id", "extra_data", "number", "front", PARTIAL)
@@ -30,6 +31,7 @@ class EditorRuns:
     def __init__(
         self,
         database: Database,
+        comfyui: ComfyUI,
         admission: Admission,
         loras: LoraService,
         sync: LoraSync,
@@ -41,6 +43,7 @@ class EditorRuns:
         start: Callable[[UUID, int], Any],
     ) -> None:
         self._database = database
+        self._comfyui = comfyui
         self._admission = admission
         self._loras = loras
         self._sync = sync
@@ -81,16 +84,32 @@ class EditorRuns:
         return run.id, {**kept, "prompt": admitted.prompt, "prompt_id": str(run.id)}
 
     async def answered(self, order: AdmittedOrder) -> None:
-        """What ComfyUI said to an admitted prompt; a refusal ends the run."""
-        run = await self._run(order.run_id)
+        """What ComfyUI said to an admitted prompt; a refusal ends the run.
+
+        A prompt whose run ended, or was deleted, on its way to ComfyUI's queue is withdrawn.
+        """
+        try:
+            run = await self._run(order.run_id)
+        except NotFoundError:
+            await withdraw(self._comfyui, str(order.run_id))
+            raise
         if order.status == 200:
+            if run.is_final:
+                await withdraw(self._comfyui, str(run.id))
             return
         details = order.answer if isinstance(order.answer, dict) else {}
         await self._journal.finish(run, Status.FAILED, error=refused(details))
 
-    async def resolve(self, asker: Principal, prompt_id: str | None, lora: str) -> LoraPin | str:
-        """What a node's ``lora_name`` stands for: a pin, or the name of a file of ComfyUI's own."""
+    async def resolve(
+        self, asker: Principal | None, prompt_id: str | None, lora: str
+    ) -> LoraPin | str:
+        """What a node's ``lora_name`` stands for: a pin, or the name of a file of ComfyUI's own.
+
+        UnauthenticatedError when neither the prompt nor the asker is anybody's.
+        """
         principal = await self._behind(prompt_id) or asker
+        if principal is None:
+            raise UnauthenticatedError("sign_in_required", "Sign in to use your LoRAs.")
         return (await self._loras.pin(principal, [lora]))[lora]
 
     async def fetch(self, pin: LoraPin, on_progress: Callable[[int, int], None]) -> ResolvedLora:
@@ -143,8 +162,7 @@ def _check_fields(body: Mapping[str, Any]) -> None:
     for holder in (body, extra if isinstance(extra, dict) else {}):
         if not isinstance(holder.get("client_id") or "", str):
             wrong["client_id"] = "expected text"
-    number = body.get("number", 0)
-    if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
+    if not _is_finite_number(body.get("number", 0)):
         wrong["number"] = "expected a finite number"
     targets = body.get(PARTIAL)
     if targets is not None and not (
@@ -155,3 +173,11 @@ def _check_fields(body: Mapping[str, Any]) -> None:
         raise InvalidError(
             "invalid_prompt_request", "Some fields cannot be accepted.", {"fields": wrong}
         )
+
+
+def _is_finite_number(value: Any) -> bool:
+    """As ComfyUI's own ``float(number)`` sees it: it takes the text "5", and "nan" as well."""
+    try:
+        return math.isfinite(float(value))
+    except (TypeError, ValueError, OverflowError):
+        return False

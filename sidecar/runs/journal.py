@@ -6,10 +6,13 @@ from uuid import UUID
 
 from ..clock import Clock
 from ..database import Database
+from ..errors import QuotaError
 from ..principal import SYSTEM, Principal
 from .feed import RunFeed
 from .models import CLAIMED, UNFINISHED, Output, Progress, Run, RunError, Status
 from .store import RunQueue, RunStore
+
+_RETRY_AFTER = 30
 
 
 class RunJournal:
@@ -23,10 +26,16 @@ class RunJournal:
         self._clock = clock
         self._freed = freed
 
-    async def add(self, run: Run) -> None:
-        """Write a new run."""
+    async def add(self, run: Run, *, max_unfinished: int | None = None) -> None:
+        """Write a new run. QuotaError("too_many_runs") when as many of its owner's have not ended.
+
+        None is no limit.
+        """
         async with self._database.transaction(Principal(run.owner_id)) as tx:
             store = RunStore(tx)
+            if max_unfinished is not None:
+                await tx.alone("runs")
+                _refuse_too_many(await store.count_unfinished(), max_unfinished)
             await store.add(run)
             await store.add_event(run.id, "status", {"status": run.status.value}, run.created_at)
 
@@ -109,6 +118,13 @@ class RunJournal:
             finished_at=self._clock.now(),
         )
 
+    async def cancel_all(self, owner_id: UUID) -> None:
+        """End every run of an account that has not ended: it was disabled."""
+        async with self._database.transaction(Principal(owner_id), read_only=True) as tx:
+            unfinished = await RunStore(tx).unfinished()
+        for run in unfinished:
+            await self.cancel(run)
+
     async def requeue(
         self, run: Run, max_attempts: int, error: RunError, outputs: Sequence[Output] = ()
     ) -> bool:
@@ -139,3 +155,12 @@ class RunJournal:
         self._feed.changed(run.id)
         self._freed()
         return moved
+
+
+def _refuse_too_many(unfinished: int, allowed: int) -> None:
+    if unfinished >= allowed:
+        raise QuotaError(
+            "too_many_runs",
+            f"You have {unfinished} unfinished runs; {allowed} are allowed.",
+            {"retry_after": _RETRY_AFTER, "max_unfinished": allowed},
+        )

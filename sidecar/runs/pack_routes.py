@@ -9,8 +9,8 @@ from aiohttp import web
 from ..errors import AtelierError
 from ..http.bodies import read_json, reply
 from ..http.errors import error_body
-from ..http.keys import principal_of
-from ..http.routing import Route
+from ..http.keys import asker_of, principal_of
+from ..http.routing import Access, Route
 from ..loras.models import LoraPin
 from .editor import EditorRuns, resolved
 from .views import AdmitAnswer, AdmitOrder, AdmittedOrder, EnsureOrder, ResolvedLora
@@ -39,7 +39,7 @@ async def admitted(request: web.Request) -> web.Response:
 async def resolve(request: web.Request) -> web.Response:
     """What a LoRA name stands for."""
     order = await read_json(request, EnsureOrder)
-    found = await request.app[EDITOR].resolve(principal_of(request), order.prompt_id, order.lora)
+    found = await request.app[EDITOR].resolve(asker_of(request), order.prompt_id, order.lora)
     return reply(resolved(found))
 
 
@@ -47,7 +47,7 @@ async def ensure(request: web.Request) -> web.StreamResponse:
     """Put a LoRA on disk; one JSON object a line: progress, and at last the file or the error."""
     order = await read_json(request, EnsureOrder)
     editor = request.app[EDITOR]
-    found = await editor.resolve(principal_of(request), order.prompt_id, order.lora)
+    found = await editor.resolve(asker_of(request), order.prompt_id, order.lora)
     response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
     await response.prepare(request)
     if not isinstance(found, LoraPin):
@@ -78,10 +78,41 @@ async def _line(response: web.StreamResponse, value: dict[str, Any]) -> None:
 
 
 ROUTES = (
-    Route("POST", "/admit", admit, "Admit a prompt", body=AdmitOrder, answer=AdmitAnswer),
-    Route("POST", "/admitted", admitted, "Hear ComfyUI's answer", body=AdmittedOrder, status=204),
-    Route("POST", "/loras/ensure", ensure, "Fetch a LoRA", body=EnsureOrder),
     Route(
-        "POST", "/loras/resolve", resolve, "Resolve a LoRA", body=EnsureOrder, answer=ResolvedLora
+        "POST",
+        "/admit",
+        admit,
+        "Admit a prompt",
+        body=AdmitOrder,
+        answer=AdmitAnswer,
+        scope="runs:write",
+    ),
+    Route(
+        "POST",
+        "/admitted",
+        admitted,
+        "Hear ComfyUI's answer",
+        body=AdmittedOrder,
+        status=204,
+        access=Access.OPEN,
+    ),
+    Route(
+        "POST",
+        "/loras/ensure",
+        ensure,
+        "Fetch a LoRA",
+        body=EnsureOrder,
+        access=Access.WELCOME,
+        scope="loras:read",
+    ),
+    Route(
+        "POST",
+        "/loras/resolve",
+        resolve,
+        "Resolve a LoRA",
+        body=EnsureOrder,
+        answer=ResolvedLora,
+        access=Access.WELCOME,
+        scope="loras:read",
     ),
 )

@@ -3,11 +3,12 @@
 import asyncio
 import hashlib
 import json
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from ..accounts.models import Quotas
 from ..blobs import BlobStore
 from ..clock import Clock, NewId
 from ..database import Database
@@ -23,7 +24,8 @@ from .store import RunQueue, RunStore
 from .views import PromptOrder, RunOrder, RunQuery
 
 HEARTBEAT_SECONDS = 15.0
-_RETRY_AFTER = 30
+LOOK_SECONDS = 2.0
+"""Another process may have changed the run, or ended the listener's session."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,8 @@ class RunService:
         clock: Clock,
         new_id: NewId,
         *,
-        max_unfinished: int,
+        quotas: Callable[[Principal], Awaitable[Quotas]],
+        is_welcome: Callable[[Principal], Awaitable[bool]],
         submitted: Callable[[], None],
     ) -> None:
         self._database = database
@@ -56,7 +59,8 @@ class RunService:
         self._blobs = blobs
         self._clock = clock
         self._new_id = new_id
-        self._max_unfinished = max_unfinished
+        self._quotas = quotas
+        self._is_welcome = is_welcome
         self._submitted = submitted
 
     async def run_workflow(
@@ -167,9 +171,13 @@ class RunService:
     async def events(
         self, principal: Principal, run_id: UUID, after: int
     ) -> AsyncGenerator[Event | Heartbeat, None]:
-        """What happened after event ``after``, then what happens, until ``done``."""
+        """What happened after event ``after``, then what happens, until ``done``.
+
+        Ends too when the listener is not welcome any more: signed out, disabled.
+        """
+        silent = 0.0
         with self._feed.listening(run_id) as changed:
-            while True:
+            while await self._is_welcome(principal):
                 changed.clear()
                 async with self._database.transaction(principal, read_only=True) as tx:
                     store = RunStore(tx)
@@ -177,7 +185,7 @@ class RunService:
                     events = await store.events(run_id, after)
                 for event in events:
                     yield event
-                    after = event.seq
+                    after, silent = event.seq, 0.0
                 if events and events[-1].type == "done":
                     return
                 if run.is_final and not events:
@@ -187,8 +195,11 @@ class RunService:
                 if events:
                     continue
                 try:
-                    await asyncio.wait_for(changed.wait(), HEARTBEAT_SECONDS)
+                    await asyncio.wait_for(changed.wait(), LOOK_SECONDS)
                 except asyncio.TimeoutError:
+                    silent += LOOK_SECONDS
+                if silent >= HEARTBEAT_SECONDS:
+                    silent = 0.0
                     yield Heartbeat()
 
     async def _earlier(self, principal: Principal, key: str | None, request: str) -> Run | None:
@@ -215,10 +226,10 @@ class RunService:
             created_at=self._clock.now(),
             **fields,
         )
-        await self._refuse_too_many(principal)
+        allowed = (await self._quotas(principal)).max_runs
         try:
-            await self._journal.add(run)
-        except ConflictError:
+            await self._journal.add(run, max_unfinished=allowed)
+        except (ConflictError, QuotaError):
             # the same request arrived twice at once: the other one's run is the answer
             if run.request_sha256 is None:
                 raise
@@ -228,16 +239,6 @@ class RunService:
             return earlier
         self._submitted()
         return run
-
-    async def _refuse_too_many(self, principal: Principal) -> None:
-        async with self._database.transaction(principal, read_only=True) as tx:
-            unfinished = await RunStore(tx).count_unfinished()
-        if unfinished >= self._max_unfinished:
-            raise QuotaError(
-                "too_many_runs",
-                f"You have {unfinished} unfinished runs; {self._max_unfinished} are allowed.",
-                {"retry_after": _RETRY_AFTER, "max_unfinished": self._max_unfinished},
-            )
 
 
 def _fingerprint(request: Any) -> str:

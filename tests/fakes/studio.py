@@ -18,6 +18,8 @@ from sidecar.settings import Settings
 WAIT_SECONDS = 30
 FINAL = ("succeeded", "failed", "cancelled")
 CHECKPOINT = "tiny-sd15.ckpt"
+DATABASE_URL = "database-url"
+"""A file in a test's folder that says which database its sidecars use; without it: SQLite."""
 
 
 class Studio:
@@ -100,6 +102,8 @@ def settings_for(folder: Path, comfyui_url: str, **changes: Any) -> Settings:
         "ATELIER_COMFYUI_PATIENCE": 10,
         **changes,
     }
+    if (url := folder / DATABASE_URL).exists():
+        values["DATABASE_URL"] = url.read_text(encoding="utf-8")
     return Settings.model_validate(values)
 
 

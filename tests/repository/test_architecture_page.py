@@ -12,6 +12,8 @@ def shown(default: object) -> str:
     """A default as the document writes it."""
     if default is None:
         return "none"
+    if isinstance(default, tuple):
+        return ",".join(default)
     if isinstance(default, bool):
         return str(default).lower()
     return f"{default:g}" if isinstance(default, float) else str(default)

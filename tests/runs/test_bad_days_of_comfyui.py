@@ -4,10 +4,13 @@ import asyncio
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import pytest
 from studio import Studio, drawing, lora_file, settings_for, stand_in_at, studio
 
 from sidecar.comfyui.stand_in import StandIn
 from sidecar.principal import LOCAL
+
+pytestmark = pytest.mark.usefixtures("each_database")
 
 
 async def test_a_silent_websocket_does_not_keep_a_run_from_ending(

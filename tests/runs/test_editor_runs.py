@@ -1,5 +1,6 @@
 """Prompts queued inside ComfyUI: admitted, recorded, followed, kept; and what the nodes ask."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -8,6 +9,8 @@ from studio import Studio, drawing, lora_file
 
 from sidecar.comfyui.stand_in import StandIn
 
+pytestmark = pytest.mark.usefixtures("each_database")
+
 FOREIGN = "user-11111111-1111-4111-8111-111111111111"
 
 
@@ -15,13 +18,13 @@ async def admit(studio: Studio, **body: Any) -> tuple[int, Any]:
     return await studio.ask("POST", "//internal/admit", json={"body": body}, headers=studio.pack)
 
 
-async def post_to_comfyui(studio: Studio, url: str, admitted: Any) -> None:
+async def post_to_comfyui(studio: Studio, url: str, admitted: Any, *, heard: int = 204) -> None:
     """What the pack does with an admitted prompt."""
     async with studio.session.post(f"{url}/prompt", json=admitted["body"]) as response:
         answer = {"run_id": admitted["run_id"], "status": response.status}
         answer["answer"] = await response.json()
     status, _ = await studio.ask("POST", "//internal/admitted", json=answer, headers=studio.pack)
-    assert status == 204
+    assert status == heard
 
 
 async def test_an_editors_prompt_becomes_a_run_with_its_outputs(
@@ -60,6 +63,33 @@ async def test_a_refusal_by_comfyui_ends_the_run_with_its_reason(
     await post_to_comfyui(studio, served_stand_in[1], admitted)
     run = await studio.until(admitted["run_id"])
     assert (run["status"], run["error"]["code"]) == ("failed", "prompt_refused")
+
+
+@pytest.mark.parametrize("number", ["5", " -1_0.5 ", True, 2, -1.5])
+async def test_whatever_comfyui_reads_as_a_number_is_one(studio: Studio, number: Any) -> None:
+    status, admitted = await admit(studio, prompt=drawing(), number=number)
+    assert (status, admitted["body"]["number"]) == (200, number)
+
+
+@pytest.mark.parametrize("deleted", [False, True])
+async def test_a_prompt_whose_run_ended_before_comfyui_had_it_is_withdrawn(
+    studio: Studio, served_stand_in: tuple[StandIn, str], deleted: bool
+) -> None:
+    stand_in, url = served_stand_in
+    stand_in.hold()
+    going = await studio.run(drawing(1))
+    await studio.until(going["id"], "running")
+    _, admitted = await admit(studio, prompt=drawing(2))
+    run_id = admitted["run_id"]
+    assert (await studio.ask("POST", f"/runs/{run_id}/cancel"))[0] == 200
+    await asyncio.sleep(1.0)  # whoever looks for it in ComfyUI has looked
+    if deleted:
+        assert (await studio.ask("DELETE", f"/runs/{run_id}"))[0] == 204
+    await post_to_comfyui(studio, url, admitted, heard=404 if deleted else 204)
+    assert not any(run_id in str(item) for item in stand_in.queue.pending)
+    stand_in.release()
+    assert (await studio.until(going["id"]))["status"] == "succeeded"
+    assert run_id not in stand_in.executions
 
 
 async def test_a_comfyui_that_forgets_an_editors_prompt_gets_it_again(
@@ -104,6 +134,10 @@ async def test_a_forgotten_prompt_that_only_some_outputs_were_asked_of_makes_onl
         ({"prompt": drawing(), "extra_data": None}, 422, "invalid_prompt_request"),
         ({"prompt": drawing(), "client_id": ["x"]}, 422, "invalid_prompt_request"),
         ({"prompt": drawing(), "number": "first"}, 422, "invalid_prompt_request"),
+        ({"prompt": drawing(), "number": "nan"}, 422, "invalid_prompt_request"),
+        ({"prompt": drawing(), "number": "-1e999"}, 422, "invalid_prompt_request"),
+        ({"prompt": drawing(), "number": None}, 422, "invalid_prompt_request"),
+        ({"prompt": drawing(), "number": []}, 422, "invalid_prompt_request"),
         ({"prompt": drawing(), "partial_execution_targets": 5}, 422, "invalid_prompt_request"),
         ({"prompt": drawing(lora="nowhere")}, 422, "lora_not_found"),
         ({"prompt": drawing(lora=f"{FOREIGN}/x.safetensors")}, 403, "foreign_path"),

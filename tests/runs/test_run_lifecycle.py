@@ -4,10 +4,13 @@ import asyncio
 import json
 from typing import Any
 
+import pytest
 from studio import Studio, drawing, lora_file
 from waiting import until
 
 from sidecar.comfyui.stand_in import StandIn
+
+pytestmark = pytest.mark.usefixtures("each_database")
 
 
 async def events_of(studio: Studio, run_id: str, after: int | None = None) -> list[dict[str, Any]]:

@@ -6,6 +6,8 @@ from uuid import uuid4
 import pytest
 from studio import Studio, drawing, lora_file
 
+pytestmark = pytest.mark.usefixtures("each_database")
+
 FOREIGN = "user-11111111-1111-4111-8111-111111111111"
 
 

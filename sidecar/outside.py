@@ -1,0 +1,176 @@
+"""The outside world, opened as settings say: the one file that chooses concrete classes of it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+import aiohttp
+import sqlalchemy as sa
+
+from .blobs import BlobStore
+from .blobs.folder import FolderBlobs
+from .clock import Clock, new_id
+from .comfyui import ComfyUI
+from .comfyui.client import connected
+from .database import Database, postgres, sqlite
+from .database.migrations import migrate, migrate_postgres, require_migrated
+from .database.row_security import require_binding
+from .identity import PasswordSignIn, TokenCheck, supabase
+from .identity.cloudflare import CloudflareTokens
+from .identity.supabase_tokens import SupabaseTokens
+from .loras.sync import LoraSync
+from .settings import Settings
+
+ONLY_PAIR = "local"
+"""The worker of a SQLite file, which one process holds."""
+
+
+@dataclass(frozen=True)
+class Outside:
+    """What a sidecar works with."""
+
+    database: Database
+    engine_database: sa.Engine
+    """The same database, for the engine, which blocks."""
+    engine_schema: str | None
+    worker_id: str
+    """This pair, under one name for ever."""
+    blobs: BlobStore
+    sync: LoraSync
+    comfyui: ComfyUI
+
+
+@dataclass(frozen=True)
+class Providers:
+    """Who else says who somebody is; None where ATELIER_AUTH does not name it."""
+
+    supabase: PasswordSignIn | None = None
+    supabase_tokens: TokenCheck | None = None
+    cloudflare: TokenCheck | None = None
+
+
+async def open_providers(settings: Settings, clock: Clock, stack: AsyncExitStack) -> Providers:
+    """Those that ATELIER_AUTH names, until the stack closes; their keys are kept fresh."""
+    if not {"supabase", "cloudflare"} & set(settings.auth):
+        return Providers()
+    http = await stack.enter_async_context(
+        aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), trust_env=True)
+    )
+    sign_in = tokens = cloudflare = None
+    if "supabase" in settings.auth and settings.supabase_url and settings.supabase_anon_key:
+        secret = settings.supabase_jwt_secret
+        tokens = SupabaseTokens(
+            http,
+            settings.supabase_url,
+            clock,
+            secret=secret.get_secret_value() if secret else None,
+        )
+        await stack.enter_async_context(tokens.running())
+        key = settings.supabase_anon_key.get_secret_value()
+        sign_in = await stack.enter_async_context(
+            supabase.connected(settings.supabase_url, key, tokens)
+        )
+    if "cloudflare" in settings.auth and settings.cf_access_team and settings.cf_access_aud:
+        cloudflare = CloudflareTokens(
+            http,
+            settings.cf_access_team,
+            settings.cf_access_aud,
+            clock,
+            service_tokens=settings.cf_access_service_tokens,
+        )
+        await stack.enter_async_context(cloudflare.running())
+    return Providers(sign_in, tokens, cloudflare)
+
+
+async def open_outside(settings: Settings, stack: AsyncExitStack) -> Outside:
+    """Open all of it, until the stack closes. One sidecar per data folder at a time."""
+    for folder in (settings.data_dir, settings.loras_dir):
+        folder.mkdir(parents=True, exist_ok=True)
+    on_postgres = settings.postgres_url is not None
+    held = settings.data_dir / "sidecar" if on_postgres else settings.database_file
+    held.parent.mkdir(parents=True, exist_ok=True)
+    stack.enter_context(sqlite.only_process(held))
+    await migrate_as_configured(settings)
+    database = await stack.enter_async_context(opened_database(settings))
+    engine_database = _engine_database(settings)
+    stack.callback(engine_database.dispose)
+    blobs = FolderBlobs(settings.data_dir / "blobs")
+    await blobs.clean()
+    sync = LoraSync(blobs, settings.loras_dir)
+    await sync.clean()
+    password, token = settings.comfyui_web_password, settings.pack_token
+    comfyui = await stack.enter_async_context(
+        connected(
+            settings.comfyui_url,
+            client_id=_kept_name(settings, "comfyui-client-id", "atelier"),
+            user=settings.comfyui_web_user,
+            password=password.get_secret_value() if password else None,
+            verify_tls=settings.comfyui_verify_tls,
+            pack_token=token.get_secret_value() if token else None,
+            object_info_seconds=settings.object_info_seconds,
+        )
+    )
+    return Outside(
+        database,
+        engine_database,
+        postgres.ENGINE_SCHEMA if on_postgres else None,
+        _kept_name(settings, "worker-id", "pair") if on_postgres else ONLY_PAIR,
+        blobs,
+        sync,
+        comfyui,
+    )
+
+
+@asynccontextmanager
+async def opened_database(settings: Settings) -> AsyncIterator[Database]:
+    """The database alone. InvalidError when it is not migrated or its rows are not secured."""
+    if settings.postgres_url is not None:
+        async with postgres.opened(settings.postgres_url) as database:
+            await require_migrated(database)
+            await require_binding(database)
+            yield database
+        return
+    engine = sqlite.async_engine(settings.database_file)
+    try:
+        yield sqlite.SqliteDatabase(engine)
+    finally:
+        await engine.dispose()
+
+
+async def migrate_as_configured(settings: Settings) -> bool:
+    """Bring the database to today's schema; False when that is somebody else's to do.
+
+    On Postgres the sidecar's own role may not: without DATABASE_ADMIN_URL nothing is done.
+    """
+    if settings.postgres_url is None:
+        engine = sqlite.sync_engine(settings.database_file)
+        try:
+            await asyncio.to_thread(migrate, engine)
+        finally:
+            engine.dispose()
+        return True
+    if settings.database_admin_url is None:
+        return False
+    admin_url = settings.database_admin_url.get_secret_value()
+    await asyncio.to_thread(migrate_postgres, admin_url, settings.postgres_url)
+    return True
+
+
+def _engine_database(settings: Settings) -> sa.Engine:
+    if settings.postgres_url is not None:
+        return postgres.sync_engine(settings.postgres_url)
+    return sqlite.sync_engine(settings.database_file)
+
+
+def _kept_name(settings: Settings, filename: str, prefix: str) -> str:
+    """A name made once: the same after a restart, and not to be guessed.
+
+    Whoever connects to ComfyUI under ours takes our messages; runs under way belong to the pair.
+    """
+    file = settings.data_dir / filename
+    if not file.exists():
+        part = file.with_suffix(".part")
+        part.write_text(f"{prefix}-{new_id()}", encoding="utf-8")
+        part.replace(file)
+    return file.read_text(encoding="utf-8").strip()
