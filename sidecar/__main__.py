@@ -1,41 +1,70 @@
-"""The command line: ``python -m sidecar serve|demo``."""
+"""The command line: ``python -m sidecar serve|demo|users|migrate|doctor|copy``."""
 
 import argparse
 import asyncio
 import os
 import sys
-from contextlib import suppress
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Protocol, TextIO
 
 from . import __version__
+from .commands import copy, doctor, migrate, users
 from .demo import demo
 from .errors import AtelierError
 from .serving import log_to_stderr, serve
-from .settings import read_settings
+from .settings import Settings, read_settings
+
+
+class Command(Protocol):
+    """A module of ``commands/``."""
+
+    def add_to(self, commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+        """Add it to the parser's commands."""
+
+    async def run(self, asked: argparse.Namespace, settings: Settings, out: TextIO) -> int:
+        """Carry it out; its exit code. AtelierError when it cannot be done."""
+
+
+COMMANDS: Mapping[str, Command] = {
+    "users": users,
+    "migrate": migrate,
+    "doctor": doctor,
+    "copy": copy,
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; its exit code. One clear line says why it could not be done."""
     asked = _parser().parse_args(arguments)
+    if sys.platform == "win32":
+        # psycopg cannot wait on the loop that is Windows' default, which is only better at
+        # subprocesses: the sidecar has none
+        asyncio.set_event_loop_policy(asyncio.WindowsSelectorEventLoopPolicy())
     try:
-        with suppress(KeyboardInterrupt):
-            asyncio.run(_run(asked))
+        return asyncio.run(_run(asked))
+    except KeyboardInterrupt:
+        return (
+            0 if asked.command == "demo" else 130
+        )  # a command that was broken off did not succeed
     except AtelierError as error:
         print(f"atelier: {error.message}", file=sys.stderr)
-        return 1
     except OSError as error:
         print(f"atelier: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return 1
 
 
-async def _run(asked: argparse.Namespace) -> None:
+async def _run(asked: argparse.Namespace) -> int:
     if asked.command == "demo":
         await demo(asked.comfyui, asked.loras_dir, once=asked.once, port=asked.port)
-        return
+        return 0
     settings = read_settings(os.environ)
-    log_to_stderr(settings.log_level)
-    await serve(settings, child=getattr(asked, "child", False))
+    if asked.command in (None, "serve"):
+        log_to_stderr(settings.log_level)
+        await serve(settings, child=getattr(asked, "child", False))
+        return 0
+    log_to_stderr("warning")
+    return await COMMANDS[asked.command].run(asked, settings, sys.stdout)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -51,6 +80,8 @@ def _parser() -> argparse.ArgumentParser:
     shown.add_argument("--comfyui", metavar="URL", help="a real ComfyUI instead of the stand-in")
     shown.add_argument("--loras-dir", metavar="DIR", type=Path, help="that ComfyUI's LoRA folder")
     shown.add_argument("--port", type=int, default=8190, help="where to listen (0: a free port)")
+    for command in COMMANDS.values():
+        command.add_to(commands)
     return parser
 
 
