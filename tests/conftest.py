@@ -1,5 +1,6 @@
 """Fixtures that every room's tests share."""
 
+import shutil
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -35,10 +36,16 @@ def clock() -> FakeClock:
     return FakeClock()
 
 
+@pytest.fixture(scope="session")
+def migrated_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated SQLite file, to be copied."""
+    return migrated_file(tmp_path_factory.mktemp("migrated"))
+
+
 @pytest.fixture
-def database_file(tmp_path: Path) -> Path:
+def database_file(tmp_path: Path, migrated_once: Path) -> Path:
     """A migrated SQLite file of this test's own."""
-    return migrated_file(tmp_path)
+    return Path(shutil.copy(migrated_once, tmp_path))
 
 
 @pytest.fixture(scope="session")
@@ -66,6 +73,14 @@ def postgres_name(postgres: PostgresStudios) -> Iterator[str]:
     postgres.server.drop_database(name)
 
 
+@pytest.fixture
+def postgres_url(postgres: PostgresStudios) -> Iterator[str]:
+    """An empty migrated Postgres database, for tests that leave its schema and grants alone."""
+    name = postgres.borrow()
+    yield postgres.url(name)
+    postgres.give_back(name)
+
+
 @pytest.fixture(params=["sqlite", "postgres"])
 async def database(request: pytest.FixtureRequest) -> AsyncIterator[Database]:
     """The database port, on each database: what holds on one holds on the other."""
@@ -73,8 +88,7 @@ async def database(request: pytest.FixtureRequest) -> AsyncIterator[Database]:
         async with sqlite_database(request.getfixturevalue("database_file")) as made:
             yield made
     else:
-        url = request.getfixturevalue("postgres").url(request.getfixturevalue("postgres_name"))
-        async with opened(url) as made:
+        async with opened(request.getfixturevalue("postgres_url")) as made:
             yield made
 
 
@@ -82,7 +96,7 @@ async def database(request: pytest.FixtureRequest) -> AsyncIterator[Database]:
 def each_database(request: pytest.FixtureRequest, tmp_path: Path) -> None:
     """Has the sidecars of this test use each database in turn."""
     if request.param == "postgres":
-        url = request.getfixturevalue("postgres").url(request.getfixturevalue("postgres_name"))
+        url = request.getfixturevalue("postgres_url")
         (tmp_path / DATABASE_URL).write_text(url, encoding="utf-8")
 
 

@@ -71,7 +71,7 @@ def stand(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stand]:
     if request.param == "sqlite":
         made = Stand(sync_engine(tmp_path / "engine.db"))
     else:
-        url = request.getfixturevalue("postgres").url(request.getfixturevalue("postgres_name"))
+        url = request.getfixturevalue("postgres_url")
         made = Stand(postgres.sync_engine(url), postgres.ENGINE_SCHEMA)
     yield made
     made.database.dispose()
