@@ -241,7 +241,9 @@ def _flaw_of(status: int, answer: Mapping[str, Any]) -> Flaw | None:
     code, message, details = str(error.get("code")), str(error.get("message")), error.get("details")
     about = details if isinstance(details, dict) else {}
     if status == 401:
-        return Flaw(code, "Sign in to Atelier to queue prompts", about, details=message)
+        return Flaw(
+            code, "Sign in at /api/v1/comfyui/sign-in to queue prompts", about, details=message
+        )
     return Flaw(code, message, about)
 
 

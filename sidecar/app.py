@@ -52,6 +52,7 @@ def make_app(
     async def authenticate(shown: Credentials) -> Principal:
         return await app[_ACCOUNTS].authentication.authenticate(shown)
 
+    signs_in = settings.auth != ("none",)
     token = settings.pack_token.get_secret_value() if settings.pack_token else None
     app = web.Application(
         middlewares=[
@@ -59,14 +60,14 @@ def make_app(
             map_errors,
             refuse_other_sites,
             pack_only(token),
-            identify(authenticate, signs_in=settings.auth != ("none",)),
+            identify(authenticate, signs_in=signs_in),
         ]
     )
     app[workflow_routes.MAX_WORKFLOW_BYTES] = settings.max_workflow_bytes
     app[run_routes.MAX_BODY] = settings.max_workflow_bytes
     mount(app, ROUTES)
     mount(app, pack_routes.ROUTES, base="/internal")
-    mount_probes(app, ROUTES)
+    mount_probes(app, ROUTES, signs_in=signs_in)
     app.cleanup_ctx.append(_studio(settings, clock or SystemClock(), ids))
     return app
 

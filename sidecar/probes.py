@@ -4,6 +4,7 @@ from aiohttp import web
 from pydantic import BaseModel
 
 from . import __version__
+from .accounts.sign_in_page import sign_in_page
 from .errors import AtelierError
 from .http.bodies import reply
 from .http.openapi import document, page
@@ -39,8 +40,9 @@ async def ready(request: web.Request) -> web.Response:
     return reply(Readiness(ready=True, version=__version__, comfyui=comfyui))
 
 
-def mount_probes(app: web.Application, routes: tuple[Route, ...]) -> None:
-    """Serve both probes, and the description of these routes as a document and as a page."""
+def mount_probes(app: web.Application, routes: tuple[Route, ...], *, signs_in: bool) -> None:
+    """Serve both probes, the description of these routes as a document and as a page, and, where
+    anybody signs in, a page for that."""
     described = document(routes, __version__)
 
     async def openapi(_request: web.Request) -> web.Response:
@@ -55,3 +57,5 @@ def mount_probes(app: web.Application, routes: tuple[Route, ...]) -> None:
     app.router.add_get("/ready", ready)
     app.router.add_get(f"{BASE}/openapi.json", openapi)
     app.router.add_get(f"{BASE}/docs", readable)
+    if signs_in:
+        app.router.add_get(f"{BASE}/sign-in", sign_in_page)

@@ -5,7 +5,7 @@ import sysconfig
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,18 +37,18 @@ class ComfyUIsWithPack:
         self._packages = packages_for(folder / "packages")
         self._started: list[ComfyUIServer] = []
 
-    def __call__(self, *args: str) -> ComfyUIServer:
-        """One more; it answers, its sidecar may not be ready yet."""
+    def __call__(self, *args: str, **settings: str) -> ComfyUIServer:
+        """One more, with these environment variables; its sidecar may not be ready yet."""
         server = ComfyUIServer(self._comfyui, self._folder / f"comfyui-{len(self._started)}")
         server.add_models(self._models)
         server.add_pack(ROOT, PACK_NAME)
         self._started.append(server)
-        self.start(server, *args)
+        self.start(server, *args, **settings)
         return server
 
-    def start(self, server: ComfyUIServer, *args: str) -> None:
+    def start(self, server: ComfyUIServer, *args: str, **settings: str) -> None:
         """Start it, again if it has ended."""
-        environment = {"PYTHONPATH": str(self._packages), "ATELIER_SIDECAR_URL": ""}
+        environment = {"PYTHONPATH": str(self._packages), "ATELIER_SIDECAR_URL": "", **settings}
         server.start(args=args, env=environment)
 
     def stop(self) -> None:
@@ -71,10 +71,19 @@ def wait_for(server: ComfyUIServer, condition: Callable[[], bool]) -> None:
     raise AssertionError(server.log()[-5000:])
 
 
-def ask(server: ComfyUIServer, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+def ask(
+    server: ComfyUIServer,
+    method: str,
+    path: str,
+    body: Any = None,
+    headers: Mapping[str, str] | None = None,
+) -> tuple[int, Any]:
     """Status, and the answer as JSON where it is."""
     data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
-    request = urllib.request.Request(server.url + path, data, method=method)  # noqa: S310
+    url, sent = server.url + path, dict(headers or {})
+    if data is not None:
+        sent.setdefault("Content-Type", "application/json")
+    request = urllib.request.Request(url, data, sent, method=method)  # noqa: S310
     if isinstance(body, bytes):
         request.add_header("Content-Type", "multipart/form-data; boundary=b")
     try:

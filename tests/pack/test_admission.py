@@ -124,7 +124,7 @@ async def test_who_is_not_signed_in_is_told_to_in_comfyuis_shape(
     assert await response.json() == {
         "error": {
             "type": "bad_token",
-            "message": "Sign in to Atelier to queue prompts",
+            "message": "Sign in at /api/v1/comfyui/sign-in to queue prompts",
             "details": "The session has ended.",
             "extra_info": {},
         },
