@@ -59,6 +59,17 @@ def postgres_server() -> Iterator[PostgresServer]:
         server.stop()
 
 
+@pytest.fixture
+def own_postgres() -> Iterator[PostgresServer]:
+    """A server of this test's own, to be stopped or given roles; as durable as a real one."""
+    server = PostgresServer(fsync="on", synchronous_commit="on", full_page_writes="on")
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
 @pytest.fixture(scope="session")
 def postgres(postgres_server: PostgresServer) -> PostgresStudios:
     """Makes databases on it."""

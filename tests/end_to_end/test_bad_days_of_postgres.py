@@ -1,23 +1,10 @@
 """Postgres crashes while people work: 503 that names it, and everything goes on afterwards."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 from databases import PostgresStudios
 from postgres_server import PostgresServer
 from studio import Studio, drawing, lora_file, settings_for, stand_in_at, studio
-
-
-@pytest.fixture
-def own_postgres() -> Iterator[PostgresServer]:
-    """A server that this test may crash."""
-    server = PostgresServer(fsync="on", synchronous_commit="on", full_page_writes="on")
-    try:
-        server.start()
-        yield server
-    finally:
-        server.stop()
 
 
 async def refused(client: Studio, method: str, path: str, **kwargs: object) -> None:
