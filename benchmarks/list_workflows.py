@@ -9,10 +9,9 @@ asked as fast as they answer, by the same client, over 1 and over 16 connections
 import argparse
 import asyncio
 import sys
-import time
-from urllib.parse import urlsplit
 
 import aiohttp
+from asking import rate_for, request
 from figures import Sample, machine, pairwise, row, title
 from processes import ROOT, Studio, server, studio
 
@@ -45,37 +44,6 @@ async def store_workflows(api: str) -> bytes:
             return await response.read()
 
 
-async def requests_a_second(url: str, connections: int, seconds: float) -> float:
-    """Ask over so many connections at once; answers a second.
-
-    A client written for this: a general one would take more of the machine than the servers.
-    """
-    until = time.perf_counter() + seconds
-    began = time.perf_counter()
-    counts = await asyncio.gather(*(_ask_until(url, until) for _ in range(connections)))
-    return sum(counts) / (time.perf_counter() - began)
-
-
-async def _ask_until(url: str, until: float) -> int:
-    parts = urlsplit(url)
-    request = f"GET {parts.path or '/'} HTTP/1.1\r\nHost: {parts.netloc}\r\n\r\n".encode()
-    reader, writer = await asyncio.open_connection(parts.hostname, parts.port, limit=1 << 20)
-    answers = 0
-    try:
-        while time.perf_counter() < until:
-            writer.write(request)
-            head = (await reader.readuntil(b"\r\n\r\n")).lower()
-            if not head.startswith(b"http/1.1 200"):
-                raise SystemExit(f"{url} answered {head[:40]!r}")
-            length = int(head.partition(b"content-length:")[2].partition(b"\r\n")[0])
-            await reader.readexactly(length)
-            answers += 1
-    finally:
-        writer.close()
-        await writer.wait_closed()
-    return answers
-
-
 async def measure(stand: Studio, seconds: float, rounds: int) -> None:
     """Measure in turn, and print what was answered."""
     page = await store_workflows(stand.api)
@@ -86,11 +54,13 @@ async def measure(stand: Studio, seconds: float, rounds: int) -> None:
         title(f"pages of {WORKFLOWS} workflows ({len(page)} bytes), medians of {rounds} rounds")
         for connections in CONNECTIONS:
             for url in (bare.url, listed):
-                await requests_a_second(url, connections, WARM_UP_SECONDS)
-            bares, lists = [], []
+                await rate_for(url, request("GET", url), connections, WARM_UP_SECONDS)
+            bares: list[float] = []
+            lists: list[float] = []
             for _ in range(rounds):
-                bares.append(await requests_a_second(bare.url, connections, seconds))
-                lists.append(await requests_a_second(listed, connections, seconds))
+                for url, rates in ((bare.url, bares), (listed, lists)):
+                    asked = request("GET", url)
+                    rates.append(await rate_for(url, asked, connections, seconds))
             ratio = pairwise(Sample(lists), Sample(bares))
             row(f"bare handler, {connections} at once (baseline)", Sample(bares).text("/s", 0))
             row(f"GET /workflows, {connections} at once", Sample(lists).text("/s", 0))

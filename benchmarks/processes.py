@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,9 @@ ROOT = Path(__file__).resolve().parent.parent
 SERVERS = Path(__file__).with_name("servers.py")
 API = "/api/v1/comfyui"
 END_SECONDS = 20
+SIDECAR = (sys.executable, "-m", "sidecar", "serve", "--child")
+UNSECURED = (sys.executable, str(SERVERS), "unsecured")
+"""The same, as the owner of the tables."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,13 @@ class Studio:
 
 
 @contextmanager
-def studio(**settings: str) -> Iterator[Studio]:
-    """Both in a temporary folder; ``settings`` are environment variables of the sidecar."""
+def studio(
+    program: Sequence[str] = SIDECAR, *, held: bool = False, **settings: str
+) -> Iterator[Studio]:
+    """Both in a temporary folder; ``settings`` are environment variables of the sidecar.
+
+    ``held``: ComfyUI takes prompts, and begins none. ``program`` is the sidecar.
+    """
     with ExitStack() as stack:
         name = stack.enter_context(tempfile.TemporaryDirectory(prefix="atelier-benchmark-"))
         folder = Path(name)
@@ -53,6 +61,8 @@ def studio(**settings: str) -> Iterator[Studio]:
         for each in (loras, folder / "comfyui"):
             each.mkdir()
         arguments = ["--base-dir", str(folder / "comfyui"), "--loras-dir", str(loras)]
+        if held:
+            arguments.append("--held")
         comfyui = stack.enter_context(server("comfyui", *arguments, folder=folder))
         environment = {
             "COMFYUI_URL": comfyui.url,
@@ -61,8 +71,7 @@ def studio(**settings: str) -> Iterator[Studio]:
             "ATELIER_PORT": "0",
             **settings,
         }
-        command = [sys.executable, "-m", "sidecar", "serve", "--child"]
-        sidecar = stack.enter_context(_child("sidecar", command, environment, folder))
+        sidecar = stack.enter_context(_child("sidecar", program, environment, folder))
         yield Studio(sidecar, comfyui, folder)
 
 
@@ -71,6 +80,22 @@ def server(kind: str, *arguments: str, folder: Path) -> Iterator[Child]:
     """One of ``servers.py``; its log goes into ``folder``."""
     with _child(kind, [sys.executable, str(SERVERS), kind, *arguments], {}, folder) as child:
         yield child
+
+
+def command(*arguments: str, given: str, **settings: str) -> None:
+    """Run a command of the sidecar's to its end; ``given`` is its input."""
+    with tempfile.TemporaryDirectory(prefix="atelier-benchmark-") as folder:
+        done = subprocess.run(
+            [sys.executable, "-m", "sidecar", *arguments],
+            cwd=ROOT,
+            env={**_without_settings(), "ATELIER_DATA_DIR": folder, **settings},
+            input=given,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    if done.returncode != 0:
+        raise SystemExit(f"{' '.join(arguments)} failed:\n{done.stderr}")
 
 
 def resident(child: Child) -> tuple[int, int] | None:
@@ -86,7 +111,7 @@ def resident(child: Child) -> tuple[int, int] | None:
 
 @contextmanager
 def _child(
-    name: str, command: list[str], environment: Mapping[str, str], folder: Path
+    name: str, command: Sequence[str], environment: Mapping[str, str], folder: Path
 ) -> Iterator[Child]:
     """Start a server that prints one line of JSON with its ``port``."""
     log = folder / f"{name}.log"

@@ -6,6 +6,7 @@ They print one line of JSON with their port, and end at the end of their input.
 import argparse
 import asyncio
 import json
+import os
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -13,23 +14,36 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy as sa
 from aiohttp import web
 from processes import ROOT
 
 sys.path.extend([str(ROOT), str(ROOT / "tests" / "fakes")])  # the clone is not installed
 
 from server import PromptServer  # noqa: TID253 - the fake
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from server_routes import wire
 from server_routes.address import SidecarAddress
+from sidecar import outside
 from sidecar.comfyui.stand_in import StandIn
+from sidecar.database.postgres import MEMBER_ROLE, SCHEMA, PostgresDatabase
+from sidecar.principal import LOCAL
+from sidecar.serving import log_to_stderr
+from sidecar.serving import serve as serve_sidecar
+from sidecar.settings import read_settings
+
+_SETTINGS = sa.text(
+    f"select set_config('search_path', '{SCHEMA}', true),"
+    " set_config('statement_timeout', '15000ms', true)"
+)
 
 
-def recording_comfyui(base_dir: Path, loras_dir: Path) -> web.Application:
+def recording_comfyui(base_dir: Path, loras_dir: Path, *, held: bool) -> web.Application:
     """The stand-in. ``GET /arrivals`` empties its list of ``[nanoseconds, method, path]``.
 
     The time is ``perf_counter_ns`` when the request's body was there, on the clock that all
-    processes of a machine share.
+    processes of a machine share. ``held``: it takes prompts, and begins none.
     """
     arrivals: list[tuple[int, str, str]] = []
 
@@ -45,7 +59,10 @@ def recording_comfyui(base_dir: Path, loras_dir: Path) -> web.Application:
         answer: web.StreamResponse = await handler(request)
         return answer
 
-    app = StandIn(base_dir, loras_dir).app()
+    stand_in = StandIn(base_dir, loras_dir)
+    if held:
+        stand_in.hold()
+    app = stand_in.app()
     app.middlewares.insert(0, record)
     return app
 
@@ -72,6 +89,32 @@ def bare_handler(answer: Path) -> web.Application:
     return app
 
 
+async def unsecured_sidecar(*, bare: bool) -> None:
+    """The sidecar without row-level security, as its own environment says; until its input ends.
+
+    DATABASE_URL is that of the tables' owner, whom no policy binds. A transaction begins with the
+    search path and the timeout alone; a ``bare`` one with nothing, and then its login brings them.
+    """
+
+    async def accept(_database: PostgresDatabase) -> None:
+        pass
+
+    async def become(
+        _database: PostgresDatabase, connection: AsyncConnection, *_: Any, **__: Any
+    ) -> None:
+        if not bare:
+            await connection.execute(_SETTINGS)
+
+    outside.require_binding = accept
+    PostgresDatabase.become = become  # type: ignore[method-assign]
+    settings = read_settings(os.environ)
+    log_to_stderr(settings.log_level)
+    async with outside.opened_database(settings) as database, database.transaction(LOCAL) as tx:
+        if (await tx.execute(sa.text("select current_user"))).scalar_one() == MEMBER_ROLE:
+            raise SystemExit("This is secured all the same.")
+    await serve_sidecar(settings, child=True)
+
+
 @asynccontextmanager
 async def listening(app: web.Application) -> AsyncIterator[int]:
     """Serve on a free port."""
@@ -86,8 +129,11 @@ async def listening(app: web.Application) -> AsyncIterator[int]:
 
 async def serve(asked: argparse.Namespace) -> None:
     """Serve until the end of the input."""
+    if asked.kind == "unsecured":
+        await unsecured_sidecar(bare=asked.bare)
+        return
     if asked.kind == "comfyui":
-        app = recording_comfyui(asked.base_dir, asked.loras_dir)
+        app = recording_comfyui(asked.base_dir, asked.loras_dir, held=asked.held)
     elif asked.kind == "pack":
         app = comfyui_port(asked.sidecar)
     else:
@@ -104,6 +150,8 @@ def main() -> None:
     comfyui = kinds.add_parser("comfyui")
     comfyui.add_argument("--base-dir", type=Path, required=True)
     comfyui.add_argument("--loras-dir", type=Path, required=True)
+    comfyui.add_argument("--held", action="store_true")
+    kinds.add_parser("unsecured").add_argument("--bare", action="store_true")
     kinds.add_parser("pack").add_argument("--sidecar", required=True)
     kinds.add_parser("bare").add_argument("--answer", type=Path, required=True)
     asyncio.run(serve(parser.parse_args()))

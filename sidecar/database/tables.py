@@ -217,7 +217,8 @@ runs = sa.Table(
     sa.Column("finished_at", UtcDateTime),
     sa.Index("ix_comfyui_workflow_runs_page", "owner_id", "created_at", "id"),
     sa.Index("uq_comfyui_workflow_runs_owner", "id", "owner_id", unique=True),
-    sa.Index("ix_comfyui_workflow_runs_workflow", "owner_id", "workflow_id", "created_at"),
+    sa.Index("ix_comfyui_workflow_runs_workflow", "owner_id", "workflow_id", "created_at", "id"),
+    sa.Index("ix_comfyui_workflow_runs_owner_status", "owner_id", "status", "created_at", "id"),
     sa.Index("ix_comfyui_workflow_runs_status", "status", "created_at", "id"),
     sa.Index("ix_comfyui_workflow_runs_served", "owner_id", "started_at"),
     sa.UniqueConstraint(

@@ -245,10 +245,13 @@ class RunQueue:
         return int((await self._tx.execute(query)).scalar_one())
 
     async def trim_events(self, before: datetime) -> int:
-        """Drop the stories of runs that ended before then."""
-        ended = sa.select(runs.c.id).where(runs.c.finished_at < before)
-        result = await self._tx.execute(run_events.delete().where(run_events.c.run_id.in_(ended)))
-        return int(result.rowcount)
+        """Drop what happened before then of the stories of runs that had ended by then."""
+        # by the age of the events: those that are kept are few, the runs are all there ever were
+        ended = sa.select(runs.c.id).where(
+            runs.c.id == run_events.c.run_id, runs.c.finished_at < before
+        )
+        old = run_events.delete().where(run_events.c.at < before, ended.exists())
+        return int((await self._tx.execute(old)).rowcount)
 
 
 _NOT_LISTED: Mapping[str, Any] = {"prompt": {}, "extra_data": {}, "history": None}
