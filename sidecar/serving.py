@@ -13,9 +13,11 @@ from contextlib import asynccontextmanager
 from aiohttp import web
 
 from .app import make_app
-from .http.request_log import JsonLines
+from .http.request_log import AUDIT, JsonLines
 from .settings import Settings
 
+STOP_SECONDS = 15.0
+"""Less than the pack waits before it ends its sidecar by force."""
 SHUTDOWN_SECONDS = 3.0
 """Requests under way may end within so long; event streams never would."""
 
@@ -47,6 +49,7 @@ async def serve(settings: Settings, *, child: bool) -> None:
             "sidecar.listening", extra={"host": settings.host, "port": port}
         )
         await stop.wait()
+        _end_at_the_latest()
 
 
 def log_to_stderr(level: str) -> None:
@@ -54,7 +57,23 @@ def log_to_stderr(level: str) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=level.upper(), handlers=[handler])
+    logging.getLogger(AUDIT).setLevel(logging.INFO)  # whatever else is not logged
     logging.getLogger("aiosqlite").setLevel(logging.INFO)  # its debug lines hold what is stored
+
+
+def _end_at_the_latest() -> None:
+    """A thread that waits for a database that hangs cannot be ended, and would keep the process.
+
+    Nothing is lost by it: whatever is under way goes on after the next start.
+    """
+
+    def end() -> None:
+        logging.getLogger(__name__).error("sidecar.did_not_stop")
+        os._exit(1)
+
+    timer = threading.Timer(STOP_SECONDS, end)
+    timer.daemon = True
+    timer.start()
 
 
 def _stop_on_signals(stop: asyncio.Event) -> None:

@@ -56,7 +56,8 @@ def add_to(commands: "Commands") -> None:
 
 async def run(asked: argparse.Namespace, settings: Settings, out: TextIO) -> int:
     """Do what was asked in the studio of these settings, also while a sidecar serves it."""
-    settings.database_file.parent.mkdir(parents=True, exist_ok=True)
+    if settings.postgres_url is None:
+        settings.database_file.parent.mkdir(parents=True, exist_ok=True)
     await migrate_as_configured(settings)
     clock = SystemClock()
     async with opened_database(settings) as database:
@@ -127,7 +128,7 @@ async def _listed(users: UserService) -> str:
             account, usage = user.account, user.usage
             rows.append(
                 (
-                    account.email or "-",
+                    account.email or _by_supabase(account),
                     account.role.value,
                     "enabled" if account.is_enabled else "disabled",
                     str(usage.runs),
@@ -176,6 +177,11 @@ def _ask() -> str:
     if getpass.getpass("Again: ") != password:
         raise InvalidError("no_password", "The two passwords differ; nothing was changed.")
     return password
+
+
+def _by_supabase(account: Account) -> str:
+    """Not as one that was proved, and by which the other commands would find it."""
+    return "-" if account.supabase_email is None else f"({account.supabase_email} in Supabase)"
 
 
 def _name(account: Account) -> str:

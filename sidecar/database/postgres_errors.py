@@ -19,6 +19,9 @@ _STATEMENT_TIMEOUT = "57014"
 _BUSY = ("40001", "40P01", NOT_IN_TIME, READ_ONLY)
 _ENDED = ("25P03", "25P04")
 """The server ended a transaction that took too long as a whole."""
+_BROKEN = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.InternalError)
+"""Without a code: never reached the server, or what came back made no sense, as when a pooler's
+server connection ends in the middle."""
 _AWAY = ("08", "53", "57P", "58")
 """Lost, out of something, shutting down or starting, and a disk that fails."""
 
@@ -59,14 +62,16 @@ def reason(error: BaseException) -> str:
 def _translated(error: sa.exc.DBAPIError) -> AtelierError | None:
     code = code_of(error)
     if code == _DISK_FULL:
-        return StorageFullError("disk_full", "The disk of the database is full.")
+        return StorageFullError(
+            "disk_full", "The disk of the database is full.", {"system": "database"}
+        )
     if code == _STATEMENT_TIMEOUT:
         return TimedOutError("database", "The database took too long.")
     if (
         code in _BUSY
         or code in _ENDED
         or code.startswith(_AWAY)
-        or (not code and isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError))
+        or (not code and isinstance(error, _BROKEN))
     ):
         return UnavailableError("database", "The database cannot be used at the moment.")
     return None

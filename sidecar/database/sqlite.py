@@ -89,7 +89,9 @@ def _translated(error: sa.exc.DBAPIError) -> AtelierError | None:
     """Our word for what SQLite's result code says; None for our own mistakes."""
     # Python 3.10 does not tell the code: a full disk is then one that cannot be used
     if getattr(error.orig, "sqlite_errorcode", None) == _SQLITE_FULL:
-        return StorageFullError("disk_full", "The disk of the database is full.")
+        return StorageFullError(
+            "disk_full", "The disk of the database is full.", {"system": "database"}
+        )
     if isinstance(error, sa.exc.OperationalError):
         return UnavailableError("database", "The database cannot be used at the moment.")
     return None

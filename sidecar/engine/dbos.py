@@ -44,7 +44,11 @@ class _Carrier:
     steps: RunSteps
     tasks: set[asyncio.Task[Go]] = field(default_factory=set)
     given_up: set[str] = field(default_factory=set)
-    """Attempts that ended with an error, which DBOS cannot record either while the disk is full."""
+    """Attempts that ended with an error that DBOS could not record, or that was DBOS's own."""
+    carried: set[str] = field(default_factory=set)
+    """Attempts that this process is at."""
+    started: set[str] = field(default_factory=set)
+    """Attempts that were asked for and have not come to an end here."""
     closing: bool = False
 
     async def call(self, step: Callable[[], Awaitable[Go]]) -> str:
@@ -125,12 +129,26 @@ async def _give_up(run_id: str, attempt: int, reason: str) -> str:
 # None: a run that outlives many restarts is no reason to drop it; attempts are counted in its row.
 @DBOS.workflow(name="attempt", max_recovery_attempts=None)
 async def _attempt(run_id: str, attempt: int) -> None:
+    workflow_id, carrier = _id(run_id, attempt), _carrier()
+    carrier.carried.add(workflow_id)
+    try:
+        await _carry(carrier, run_id, attempt)
+    finally:
+        carrier.carried.discard(workflow_id)
+        carrier.started.discard(workflow_id)
+
+
+async def _carry(carrier: _Carrier, run_id: str, attempt: int) -> None:
     try:
         for step in (_prepare, _submit, _follow, _collect):
             if await step(run_id, attempt) != Go.ON:
                 return
+    except (sa.exc.DBAPIError, sa.exc.TimeoutError):
+        # not a step's, which know no SQL: DBOS could not record how far this has come. The run may
+        # well be fine; another attempt finds out
+        carrier.given_up.add(_id(run_id, attempt))
+        raise
     except Exception as error:
-        carrier = _carrier()
         try:
             await _give_up(run_id, attempt, f"{type(error).__name__}: {error}")
         except Exception:
@@ -152,6 +170,9 @@ class DbosEngine:
         self._database = database
         self._executor_id = executor_id
         self._schema = schema
+        # of what is to be recovered DBOS takes whatever has its version: on a database that several
+        # share that would be another's attempt, at another ComfyUI
+        self._version = APP_VERSION if schema is None else f"{APP_VERSION}-{executor_id}"
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -187,7 +208,7 @@ class DbosEngine:
         DBOS(
             config={
                 "name": APP_NAME,
-                "application_version": APP_VERSION,
+                "application_version": self._version,
                 "system_database_engine": self._database,
                 "system_database_url": self._database.url.render_as_string(False),
                 "dbos_system_schema": self._schema,
@@ -206,9 +227,17 @@ class DbosEngine:
         workflow_id = _id(run_id, attempt)
         if workflow_id in self._carrier.given_up:
             return False  # for DBOS it may still be under way: nobody carries it any more
+        was_started = workflow_id in self._carrier.started
+        self._carrier.started.add(workflow_id)
         with SetWorkflowID(workflow_id):
             handle = await DBOS.start_workflow_async(_attempt, run_id, attempt)
-        return (await handle.get_status()).status not in _ENDED
+        status = (await handle.get_status()).status
+        if status in _ENDED:
+            self._carrier.started.discard(workflow_id)
+            return False
+        # asked for some time ago, and for DBOS still under way, but nobody is at it: the database
+        # has forgotten what it was told, as after a failover that lost the last commits
+        return not was_started or workflow_id in self._carrier.carried
 
     async def forget(self, before_seconds: float) -> int:
         """See the Engine port."""

@@ -12,6 +12,8 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 HEADER = "X-Request-ID"
+AUDIT = "sidecar.audit"
+"""The logger of what an account must be able to find out about; its lines are always written."""
 
 _request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")

@@ -5,6 +5,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 from ..clock import Clock
@@ -24,6 +25,7 @@ _IDLE_SECONDS = 2.0
 _AUDIT_SECONDS = 60.0
 _HOUSEKEEPING_SECONDS = 3600.0
 _KEPT = timedelta(days=1)
+_PATIENT_SECONDS = 3.0
 
 
 class Dispatcher:
@@ -53,6 +55,7 @@ class Dispatcher:
         self._at_once = at_once
         self._max_attempts = max_attempts
         self._wake = wake
+        self._starting: set[asyncio.Future[bool]] = set()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -65,13 +68,27 @@ class Dispatcher:
         try:
             yield
         finally:
-            for task in tasks:
+            ending: list[asyncio.Future[Any]] = [*tasks, *self._starting]
+            for task in ending:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(*ending, return_exceptions=True)
 
     async def start(self, run_id: UUID, attempt: int) -> bool:
         """Let the engine carry a claimed run."""
         return await self._engine.start(str(run_id), attempt)
+
+    async def start_soon(self, run_id: UUID, attempt: int) -> None:
+        """The same for somebody who waits: the engine's tables may be slow, and the audit starts
+        what was not started."""
+        task = asyncio.ensure_future(self.start(run_id, attempt))
+        self._starting.add(task)
+        task.add_done_callback(self._started)
+        await asyncio.wait({task}, timeout=_PATIENT_SECONDS)
+
+    def _started(self, task: "asyncio.Future[bool]") -> None:
+        self._starting.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.warning("dispatcher.not_started", extra={"reason": type(error).__name__})
 
     async def _every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
         while True:

@@ -11,12 +11,20 @@ class RunFeed:
     """``changed`` after a commit; listeners then read the rows, which are the truth."""
 
     def __init__(self) -> None:
+        self.is_closed = False
+        """The sidecar stops: whoever listens shall go."""
         self._listeners: defaultdict[UUID, set[asyncio.Event]] = defaultdict(set)
 
     def changed(self, run_id: UUID) -> None:
         """Wake the listeners of this run."""
         for listener in self._listeners.get(run_id, ()):
             listener.set()
+
+    def close(self) -> None:
+        """Wake everybody, for the last time."""
+        self.is_closed = True
+        for run_id in list(self._listeners):
+            self.changed(run_id)
 
     @contextmanager
     def listening(self, run_id: UUID) -> Iterator[asyncio.Event]:

@@ -173,11 +173,12 @@ class RunService:
     ) -> AsyncGenerator[Event | Heartbeat, None]:
         """What happened after event ``after``, then what happens, until ``done``.
 
-        Ends too when the listener is not welcome any more: signed out, disabled.
+        Ends too when the listener is not welcome any more: signed out, disabled; and when the
+        sidecar stops.
         """
         silent = 0.0
         with self._feed.listening(run_id) as changed:
-            while await self._is_welcome(principal):
+            while not self._feed.is_closed and await self._is_welcome(principal):
                 changed.clear()
                 async with self._database.transaction(principal, read_only=True) as tx:
                     store = RunStore(tx)

@@ -13,7 +13,14 @@ from ..blobs import BlobStore
 from ..comfyui import ComfyUI, Place, PromptRefusedError
 from ..database import Database
 from ..engine import Go
-from ..errors import AtelierError, InvalidError, NotFoundError, TimedOutError, UnavailableError
+from ..errors import (
+    AtelierError,
+    InvalidError,
+    NotFoundError,
+    StorageFullError,
+    TimedOutError,
+    UnavailableError,
+)
 from ..loras.sync import LoraSync
 from ..principal import SYSTEM, Principal
 from .collect import Collector
@@ -217,7 +224,7 @@ async def _with_database(run_id: str, work: Callable[[], Awaitable[T]]) -> T:
 
 
 def _is_database_away(error: AtelierError) -> bool:
-    away = isinstance(error, UnavailableError | TimedOutError)
+    away = isinstance(error, UnavailableError | TimedOutError | StorageFullError)
     return away and error.details.get("system") == "database"
 
 

@@ -174,7 +174,8 @@ class RunQueue:
         served = runs.alias("served")
         last_served = (
             sa.select(sa.func.max(served.c.started_at))
-            .where(served.c.owner_id == waiting.c.owner_id)
+            # later than now: a clock that was ahead must not keep anybody waiting for it
+            .where(served.c.owner_id == waiting.c.owner_id, served.c.started_at <= now)
             .scalar_subquery()
         )
         disabled = sa.exists().where(
@@ -229,9 +230,11 @@ class RunQueue:
         query = sa.select(runs.c.id).where(runs.c.status == Status.QUEUED.value).limit(1)
         return (await self._tx.execute(query)).one_or_none() is not None
 
-    async def owner_of(self, run_id: UUID) -> UUID | None:
-        """Whose run it is."""
+    async def owner_of(self, run_id: UUID, *, unfinished: bool = False) -> UUID | None:
+        """Whose run it is; ``unfinished``: None for one that has ended."""
         query = sa.select(runs.c.owner_id).where(runs.c.id == run_id)
+        if unfinished:
+            query = query.where(runs.c.status.in_(_values(UNFINISHED)))
         owner: UUID | None = (await self._tx.execute(query)).scalar_one_or_none()
         return owner
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from dbos._error import DBOSWorkflowConflictIDError
+from dbos._utils import INTERNAL_QUEUE_NAME
 
 from sidecar.database import postgres
 from sidecar.database.sqlite import sync_engine
@@ -161,16 +163,22 @@ async def test_an_attempt_whose_end_cannot_be_recorded_is_over_all_the_same(
 ) -> None:
     steps, file = Steps(), tmp_path / "engine.db"
     stand = Stand(sync_engine(file))
-    steps.special["submit"] = lambda: _answer(refuse_records(file, refuse=True))
+    refusing = asyncio.Event()
+
+    async def submit() -> Go:
+        refusing.set()
+        return refuse_records(file, refuse=True)
+
+    steps.special["submit"] = submit
     engine = stand.engine(steps)
     async with engine.running():
         await engine.start("run", 1)
-        await steps.wait()
+        await asyncio.wait_for(refusing.wait(), WAIT_SECONDS)
         await asyncio.sleep(0.2)  # DBOS has tried to record that, too
         refuse_records(file, refuse=False)
         await ended(engine)
     stand.database.dispose()
-    assert steps.asked[:2] == ["prepare", "submit"]
+    assert steps.asked == ["prepare", "submit"]
 
 
 def refuse_records(file: Path, *, refuse: bool) -> Go:
@@ -184,6 +192,63 @@ def refuse_records(file: Path, *, refuse: bool) -> Go:
         connection.execute(verb.format("operation_outputs", "INSERT"))
         connection.execute(verb.format("workflow_status", "UPDATE"))
     return Go.ON
+
+
+async def test_an_attempt_that_nobody_carries_any_more_is_over(stand: Stand) -> None:
+    steps = Steps()
+    steps.special["follow"] = _lose
+    engine = stand.engine(steps)
+    async with engine.running():
+        assert await engine.start("run", 1)
+        await ended(engine)
+    assert steps.asked == ["prepare", "submit", "follow"]
+
+
+async def test_an_attempt_that_dbos_cannot_record_is_over_and_the_run_is_not_given_up(
+    stand: Stand,
+) -> None:
+    steps = Steps()
+    steps.special["follow"] = _fail_to_record
+    engine = stand.engine(steps)
+    async with engine.running():
+        assert await engine.start("run", 1)
+        await ended(engine)
+    assert steps.asked == ["prepare", "submit", "follow"]
+
+
+async def test_of_two_on_one_database_each_recovers_its_own(postgres_url: str) -> None:
+    database = postgres.sync_engine(postgres_url)
+    mine, theirs, in_follow = Steps(), Steps(), asyncio.Event()
+
+    async def wait_for_ever() -> Go:
+        in_follow.set()
+        await asyncio.Event().wait()
+        return Go.ON
+
+    mine.special["follow"] = wait_for_ever
+
+    def engine(steps: Steps, name: str) -> DbosEngine:
+        return DbosEngine(steps, database, executor_id=name, schema=postgres.ENGINE_SCHEMA)
+
+    first = engine(mine, "mine")
+    async with first.running():
+        await first.start("run", 1)
+        await asyncio.wait_for(in_follow.wait(), WAIT_SECONDS)
+    with database.begin() as connection:  # as its recovery does, for whoever is first
+        connection.execute(
+            sa.text(
+                "update atelier_dbos.workflow_status"
+                " set status = 'ENQUEUED', owner_xid = null, queue_name = :queue"
+            ),
+            {"queue": INTERNAL_QUEUE_NAME},
+        )
+    async with engine(theirs, "theirs").running():
+        await asyncio.sleep(2.5)  # DBOS looks every second for what it may take
+    again = Steps()
+    async with engine(again, "mine").running():
+        assert await again.wait() == ["follow", "collect"]
+    assert theirs.asked == []
+    database.dispose()
 
 
 async def test_ended_attempts_are_forgotten_after_a_while(stand: Stand) -> None:
@@ -200,6 +265,14 @@ async def test_ended_attempts_are_forgotten_after_a_while(stand: Stand) -> None:
 
 async def _answer(go: Go) -> Go:
     return go
+
+
+async def _lose() -> Go:
+    raise DBOSWorkflowConflictIDError("run/1")  # what a record says that has lost its owner
+
+
+async def _fail_to_record() -> Go:
+    raise sa.exc.OperationalError("insert", {}, Exception("read-only"))
 
 
 async def _raise() -> Go:

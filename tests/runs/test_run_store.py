@@ -1,5 +1,6 @@
 """Runs in SQL: guarded transitions, fair claims, pages, events, and nobody else's."""
 
+from datetime import timedelta
 from uuid import UUID, uuid4
 
 import pytest
@@ -222,3 +223,16 @@ async def test_another_account_finds_changes_and_deletes_nothing(
     async with database.transaction(ANNA) as tx:
         assert await RunStore(tx).get(run.id) == run
         assert len(await RunStore(tx).events(run.id, 0)) == 1
+
+
+async def test_a_clock_that_was_ahead_keeps_nobody_waiting_for_it(
+    database: Database, clock: FakeClock
+) -> None:
+    ahead = clock.now() + timedelta(hours=5)
+    done = some_run(clock.now(), ANNA.id, status=Status.SUCCEEDED, started_at=ahead)
+    first = some_run(clock.now(), BOB.id, status=Status.SUCCEEDED, started_at=clock.now())
+    waiting = [some_run(clock.now(), who.id) for who in (BOB, BOB, ANNA)]
+    await stored(database, done, first, *waiting)
+    claimed = await claim(database, clock)
+    assert claimed is not None
+    assert claimed[0] == waiting[2].id

@@ -56,7 +56,9 @@ def migrate_postgres(admin_url: str, app_url: str) -> Standing:
     "migration_refused"), UnavailableError("database"): with Postgres's own reason.
     """
     engine = sa.create_engine(
-        parse_url(admin_url), connect_args={"prepare_threshold": None}, poolclass=sa.NullPool
+        parse_url(admin_url),
+        connect_args={"prepare_threshold": None, "connect_timeout": int(Waits.connect)},
+        poolclass=sa.NullPool,
     )
     try:
         with engine.begin() as connection:
