@@ -12,7 +12,7 @@ from alembic.script import ScriptDirectory
 
 from ...errors import AtelierError, InvalidError, UnavailableError
 from ...principal import SYSTEM
-from ..postgres import SCHEMA, PostgresDatabase, parse_url
+from ..postgres import SCHEMA, PostgresDatabase, Waits, parse_url
 from ..postgres_errors import code_of, reason, translating
 from .roles import prepare, quote, require_usable_login, sql_of_roles
 
@@ -57,7 +57,7 @@ def migrate_postgres(admin_url: str, app_url: str) -> Standing:
     """
     engine = sa.create_engine(
         parse_url(admin_url),
-        connect_args={"prepare_threshold": None, "connect_timeout": int(Waits.connect)},
+        connect_args={"prepare_threshold": None, "connect_timeout": Waits.connect},
         poolclass=sa.NullPool,
     )
     try:
