@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from aiohttp import ClientError, ClientSession, ClientTimeout, hdrs, web
 from aiohttp.typedefs import Handler
 
-from .address import SidecarAddress
+from .address import TOKEN, SidecarAddress
 from .headers import PACK_HEADER
 from .prompt_shape import Flaw, endless_number_in, flaw_in
 from .submissions import Submissions
@@ -19,6 +19,7 @@ from .submissions import Submissions
 log = logging.getLogger("atelier")
 
 SUBMISSION_HEADER = "X-Atelier-Submission"
+ACCOUNTS_HEADER = "X-Atelier-Accounts"
 CREDENTIALS = ("Cookie", "Authorization", "Cf-Access-Jwt-Assertion")
 PASSED_ON = ("Retry-After", "WWW-Authenticate")
 """What of a refusal's headers its caller needs."""
@@ -32,6 +33,12 @@ TELL_PATIENCE = 1.0
 
 _NOT_THE_CALLERS = frozenset({"bad_pack_token", "route_not_found"})
 """Refusals of us, not of the prompt: a sidecar that was set up for another pack."""
+
+_AWAY = Flaw(
+    "sidecar_unavailable",
+    "Atelier's sidecar gives no answer, so nobody can tell whose prompt this is. Nothing was "
+    "queued; try again in a moment. If it stays like this, ComfyUI's log says why.",
+)
 
 _admitted: ContextVar[dict[str, Any] | None] = ContextVar("admitted", default=None)
 
@@ -121,10 +128,25 @@ class Admission:
             return await self._run_admitted(request, handler, answer)
         if 400 <= status < 500 and (flaw := _flaw_of(status, answer)) is not None:
             return _refusal(status, flaw, headers)
+        if self._address.has_accounts:
+            log.warning("[Atelier] A prompt was refused: %s.", self._trouble(status, answer))
+            return _refusal(503, _AWAY)
         if (endless := endless_number_in(body)) is not None:
             return _refusal(400, endless)
         log.warning("[Atelier] The sidecar is away: this prompt runs, but is not recorded.")
-        return await self._run(request, handler, body)
+        return await self._run_unadmitted(request, handler, body)
+
+    def _trouble(self, status: int, answer: Mapping[str, Any]) -> str:
+        """What keeps the sidecar from admitting, for the log."""
+        if self._address.url is None:
+            return "the sidecar is away"
+        if self._address.token is None:
+            return f"{TOKEN} is not set, so the sidecar cannot be asked"
+        if status == 0:
+            return "the sidecar gave no usable answer"
+        error = answer.get("error")
+        code = error.get("code") if isinstance(error, dict) else None
+        return f"the sidecar answered {status} ({code})"
 
     async def _ask_sidecar(
         self, request: web.Request, body: dict[str, Any]
@@ -147,6 +169,7 @@ class Admission:
                 timeout=ADMIT,
                 allow_redirects=False,
             ) as response:
+                self._address.heard(response.headers.get(ACCOUNTS_HEADER))
                 answer = json.loads(await response.read())
         except (ClientError, OSError, asyncio.TimeoutError, ValueError):
             return nothing
@@ -174,6 +197,17 @@ class Admission:
         finally:
             _admitted.reset(swap)
             await self._tell({"run_id": admitted["run_id"], "status": status, "answer": answer})
+
+    async def _run_unadmitted(
+        self, request: web.Request, handler: Handler, body: Mapping[str, Any]
+    ) -> web.StreamResponse:
+        """As ComfyUI alone would, but for the id: it could be that of somebody's run."""
+        nameless = {name: value for name, value in body.items() if name != "prompt_id"}
+        swap = _admitted.set(nameless)
+        try:
+            return await self._run(request, handler, nameless)
+        finally:
+            _admitted.reset(swap)
 
     async def _run(
         self, request: web.Request, handler: Handler, body: Mapping[str, Any]

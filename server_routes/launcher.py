@@ -91,7 +91,13 @@ class Launcher:
                 return
             up = time.monotonic() - began
             wait = self._patience.next(wait, up=up, refused=code == REFUSED)
-            log.warning("[Atelier] %s", _farewell(code, last_line, wait))
+            meanwhile = (
+                "refuses prompts until then"
+                if self._address.has_accounts
+                else "works on without it"
+            )
+            again = f"Starting it again in {wait:g} s; ComfyUI {meanwhile}."
+            log.warning("[Atelier] %s", _farewell(code, last_line, again))
             self._stopping.wait(wait)
 
     def _run_one(self) -> tuple[int | None, str]:
@@ -138,8 +144,7 @@ def _is_ready(host: str, port: int) -> bool:
         connection.close()
 
 
-def _farewell(code: int | None, last_line: str, wait: float) -> str:
-    again = f"Starting it again in {wait:g} s; ComfyUI works on without it."
+def _farewell(code: int | None, last_line: str, again: str) -> str:
     said = f": {last_line}" if last_line else "."
     if code == REFUSED:
         return (

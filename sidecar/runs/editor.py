@@ -1,10 +1,11 @@
 """Prompts that are queued inside ComfyUI, by the editor's own button or a script."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from uuid import UUID
 
+from ..accounts.models import Quotas
 from ..clock import Clock, NewId
 from ..comfyui import PARTIAL, ComfyUI
 from ..database import Database
@@ -40,6 +41,7 @@ class EditorRuns:
         new_id: NewId,
         *,
         worker_id: str,
+        quotas: Callable[[Principal], Awaitable[Quotas]],
         start: Callable[[UUID, int], Any],
     ) -> None:
         self._database = database
@@ -51,6 +53,7 @@ class EditorRuns:
         self._clock = clock
         self._new_id = new_id
         self._worker_id = worker_id
+        self._quotas = quotas
         self._start = start
 
     async def admit(
@@ -58,8 +61,8 @@ class EditorRuns:
     ) -> tuple[UUID, dict[str, Any]]:
         """The run, and the body that ComfyUI shall be given instead of ``body``.
 
-        Raises what Admission.admit raises, and InvalidError("invalid_prompt_request") for the
-        fields that would stop ComfyUI itself.
+        Raises what Admission.admit raises, InvalidError("invalid_prompt_request") for the fields
+        that would stop ComfyUI itself, and QuotaError("too_many_runs").
         """
         _check_fields(body)
         admitted = await self._admission.admit(principal, body.get("prompt"))
@@ -78,7 +81,8 @@ class EditorRuns:
             attempts=1,
             started_at=self._clock.now(),
         )
-        await self._journal.add(run)
+        allowed = (await self._quotas(principal)).max_runs
+        await self._journal.add(run, max_unfinished=allowed)
         await self._start(run.id, 1)
         kept = {name: body[name] for name in _KEPT_FIELDS if name in body}
         return run.id, {**kept, "prompt": admitted.prompt, "prompt_id": str(run.id)}
@@ -105,7 +109,8 @@ class EditorRuns:
     ) -> LoraPin | str:
         """What a node's ``lora_name`` stands for: a pin, or the name of a file of ComfyUI's own.
 
-        UnauthenticatedError when neither the prompt nor the asker is anybody's.
+        UnauthenticatedError when neither the prompt nor the asker is anybody's. A prompt whose run
+        has ended is nobody's: its id opens nothing.
         """
         principal = await self._behind(prompt_id) or asker
         if principal is None:
@@ -118,20 +123,21 @@ class EditorRuns:
         return resolved(pin)
 
     async def _behind(self, prompt_id: str | None) -> Principal | None:
-        """Who runs this prompt; None for one that we know nothing of."""
+        """Who runs this prompt; None for one that has ended, or that we know nothing of."""
         try:
             run_id = UUID(prompt_id or "")
         except ValueError:
             return None
         async with self._database.transaction(SYSTEM, read_only=True) as tx:
-            owner_id = await RunQueue(tx).owner_of(run_id)
+            owner_id = await RunQueue(tx).owner_of(run_id, unfinished=True)
         return None if owner_id is None else Principal(owner_id)
 
     async def _run(self, run_id: UUID) -> Run:
-        principal = await self._behind(str(run_id))
-        if principal is None:
+        async with self._database.transaction(SYSTEM, read_only=True) as tx:
+            owner_id = await RunQueue(tx).owner_of(run_id)
+        if owner_id is None:
             raise NotFoundError("run")
-        async with self._database.transaction(principal, read_only=True) as tx:
+        async with self._database.transaction(Principal(owner_id), read_only=True) as tx:
             return await RunStore(tx).get(run_id)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiohttp import web
@@ -19,7 +20,24 @@ EDITOR = web.AppKey("editor_runs", EditorRuns)
 
 MAX_PROMPT_BYTES = 100 << 20
 """ComfyUI's own limit for a request body."""
+ACCOUNTS_HEADER = "X-Atelier-Accounts"
+"""``on`` or ``off``, in every answer below ``/internal``, refusals too."""
 _BEAT_SECONDS = 0.4
+
+
+def tell_accounts(
+    signs_in: bool,
+) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
+    """For ``on_response_prepare``: the pack hears whether people sign in here.
+
+    It lets no prompt run without us where they do.
+    """
+
+    async def tell(request: web.Request, response: web.StreamResponse) -> None:
+        if request.path.startswith("/internal/"):
+            response.headers[ACCOUNTS_HEADER] = "on" if signs_in else "off"
+
+    return tell
 
 
 async def admit(request: web.Request) -> web.Response:

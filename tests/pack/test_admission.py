@@ -176,17 +176,35 @@ async def test_a_sidecar_in_trouble_does_not_stop_comfyui(
     response = await wired.client.post("/prompt", json={"prompt": GRAPH, "prompt_id": "mine"})
 
     assert response.status == 200
-    assert wired.host.prompt_queue.queue == [(0, "mine", GRAPH, {})]
+    ((number, _, prompt, extra),) = wired.host.prompt_queue.queue
+    assert (number, prompt, extra) == (0, GRAPH, {})
     assert [r.levelno for r in caplog.records if "not recorded" in r.message] == [logging.WARNING]
 
 
 async def test_without_a_sidecar_comfyui_works_as_before(wired: Wired) -> None:
     wired.address.left()
+    posted = {"prompt": GRAPH, "number": 5, "extra_data": {"client_id": "c"}}
 
-    response = await wired.client.post("/prompt", json={"prompt": GRAPH, "prompt_id": "mine"})
+    response = await wired.client.post("/prompt", json=posted)
+
+    assert (response.status, (await response.json())["number"]) == (200, 5)
+    ((number, _, *what),) = wired.host.prompt_queue.queue
+    assert (number, what) == (5, [GRAPH, {"client_id": "c"}])
+
+
+@pytest.mark.parametrize("spelled", ["prompt_id", "prompt\\u005fid"])
+async def test_nobody_chooses_the_id_of_a_prompt_that_is_not_recorded(
+    wired: Wired, spelled: str
+) -> None:
+    wired.address.left()
+    posted = json.dumps({"prompt": GRAPH}).replace("{", f'{{"{spelled}": "run-1", ', 1)
+
+    response = await wired.client.post("/prompt", data=posted)
 
     assert response.status == 200
-    assert wired.queued == ["mine"]
+    (prompt_id,) = wired.queued
+    assert prompt_id != "run-1"
+    assert (await response.json())["prompt_id"] == prompt_id
 
 
 async def test_an_admitted_body_is_not_used_again_on_the_same_connection(
@@ -196,9 +214,9 @@ async def test_an_admitted_body_is_not_used_again_on_the_same_connection(
     await wired.client.post("/prompt", json={"prompt": GRAPH})
     wired.address.left()
 
-    await wired.client.post("/prompt", json={"prompt": GRAPH, "prompt_id": "mine"})
+    await wired.client.post("/prompt", json={"prompt": GRAPH})
 
-    assert wired.queued == ["run-1", "mine"]
+    assert [item[2] for item in wired.host.prompt_queue.queue] == [PINNED, GRAPH]
 
 
 @pytest.mark.parametrize("away", [True, False])
@@ -251,11 +269,11 @@ async def test_what_is_no_prompt_at_all_is_left_to_comfyui(
 
 
 async def test_two_prompts_of_one_number_and_id_never_meet_in_the_queue(wired: Wired) -> None:
-    wired.address.left()
+    headers = {"X-Atelier-Pack": TOKEN}
     first = {"prompt": GRAPH, "number": 5, "prompt_id": "same"}
-    await wired.client.post("/prompt", json=first)
+    await wired.client.post("/prompt", json=first, headers=headers)
 
-    response = await wired.client.post("/prompt", json={**first, "prompt": PINNED})
+    response = await wired.client.post("/prompt", json={**first, "prompt": PINNED}, headers=headers)
 
     assert (await response.json())["error"]["type"] == "prompt_id_in_queue"
     assert wired.queued == ["same"]

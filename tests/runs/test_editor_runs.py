@@ -2,10 +2,12 @@
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
-from studio import Studio, drawing, lora_file
+from studio import Studio, drawing, lora_file, settings_for
+from studio import studio as running_studio
 
 from sidecar.comfyui.stand_in import StandIn
 
@@ -191,3 +193,43 @@ async def test_resolving_tells_the_head_version_without_fetching(
     _, found = await studio.ask("POST", "//internal/loras/resolve", json=order, headers=studio.pack)
     assert (found["version"], found["sha256"]) == (2, second["sha256"])
     assert not (stand_in.folders.loras / found["path"]).exists()
+
+
+async def test_the_editor_queues_no_more_runs_than_an_account_may_have(
+    tmp_path: Path, served_stand_in: tuple[StandIn, str]
+) -> None:
+    stand_in, url = served_stand_in
+    stand_in.hold()
+    async with running_studio(settings_for(tmp_path, url, ATELIER_USER_RUNS=2)) as studio:
+        await studio.run(drawing(1))
+        _, admitted = await admit(studio, prompt=drawing(2))
+        await post_to_comfyui(studio, url, admitted)
+
+        order = {"body": {"prompt": drawing(3)}}
+        async with studio.session.post(
+            f"{studio.host}/internal/admit", json=order, headers=studio.pack
+        ) as response:
+            refusal = await response.json()
+        assert (response.status, refusal["error"]["code"]) == (429, "too_many_runs")
+        assert int(response.headers["Retry-After"]) > 0
+        assert len((await studio.ask("GET", "/runs"))[1]["items"]) == 2
+
+        stand_in.release()
+        await studio.until(admitted["run_id"])
+        assert (await admit(studio, prompt=drawing(3)))[0] == 200
+
+
+@pytest.mark.parametrize("path", ["admit", "admitted", "loras/ensure", "loras/resolve", "nowhere"])
+@pytest.mark.parametrize(("auth", "said"), [("none", "off"), ("local", "on")])
+async def test_every_answer_tells_the_pack_whether_people_sign_in(
+    tmp_path: Path, served_stand_in: tuple[StandIn, str], path: str, auth: str, said: str
+) -> None:
+    settings = settings_for(tmp_path, served_stand_in[1], ATELIER_AUTH=auth)
+    async with running_studio(settings) as studio:
+        for headers in (studio.pack, {"X-Atelier-Pack": "guess"}):
+            async with studio.session.post(
+                f"{studio.host}/internal/{path}", json={}, headers=headers
+            ) as response:
+                assert response.headers["X-Atelier-Accounts"] == said
+        async with studio.session.get(f"{studio.host}/health") as response:
+            assert "X-Atelier-Accounts" not in response.headers
