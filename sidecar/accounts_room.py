@@ -43,7 +43,7 @@ async def opened_accounts(
     """The room on this database; the threads that hash passwords end with the block."""
     ways, seconds = settings.auth, settings.session_seconds
     quotas = Quotas(settings.user_runs, settings.user_bytes)
-    vouched = VouchedAccounts(database, clock, ids, emails_are_proof="cloudflare" in ways)
+    vouched = VouchedAccounts(database, clock, ids)
     passwords = Passwords()
     try:
         yield AccountsRoom(

@@ -42,6 +42,7 @@ ROUTES = (
 """The public API."""
 
 _ACCOUNTS = web.AppKey("accounts_room", AccountsRoom)
+_FEED = web.AppKey("run_feed", RunFeed)
 
 
 def make_app(
@@ -67,9 +68,16 @@ def make_app(
     app[run_routes.MAX_BODY] = settings.max_workflow_bytes
     mount(app, ROUTES)
     mount(app, pack_routes.ROUTES, base="/internal")
+    app.on_response_prepare.append(pack_routes.tell_accounts(signs_in))
     mount_probes(app, ROUTES, signs_in=signs_in)
+    app.on_shutdown.append(_end_streams)
     app.cleanup_ctx.append(_studio(settings, clock or SystemClock(), ids))
     return app
+
+
+async def _end_streams(app: web.Application) -> None:
+    """Before the server waits for requests under way: event streams would not end themselves."""
+    app[_FEED].close()
 
 
 def _studio(
@@ -118,6 +126,7 @@ def _studio(
                 max_attempts=settings.run_attempts,
                 wake=wake,
             )
+            app[_FEED] = feed
             _wire_rooms(app, settings, outside, journal, feed, dispatcher, wake, clock, ids)
             await stack.enter_async_context(_in_background(watch))
             await stack.enter_async_context(engine.running())
@@ -153,6 +162,7 @@ def _wire_rooms(
         ids,
         max_bytes=settings.max_lora_bytes,
         quotas=room.accounts.quotas_of,
+        is_welcome=room.authentication.is_welcome,
     )
     admission = Admission(outside.comfyui, loras)
     app[OUTSIDE] = outside
@@ -182,7 +192,8 @@ def _wire_rooms(
         clock,
         ids,
         worker_id=outside.worker_id,
-        start=dispatcher.start,
+        quotas=room.accounts.quotas_of,
+        start=dispatcher.start_soon,
     )
 
 

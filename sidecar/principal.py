@@ -1,6 +1,7 @@
 """Who is asking: the value that comes first in every use-case, and what it was learned from."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import Enum
 from uuid import UUID
 
@@ -31,6 +32,8 @@ class Principal:
     """The session or API token that was shown; None for what is not ours to revoke."""
     acting: UUID | None = None
     """The admin who asked for this account's things, explicitly."""
+    good_until: datetime | None = None
+    """When somebody else's word for it ends; None for what we can revoke ourselves."""
 
     @property
     def folder(self) -> str:

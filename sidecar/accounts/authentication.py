@@ -60,7 +60,7 @@ class Authentication:
         """Who is asking: the bearer counts before the cookie, the cookie before Cloudflare's word.
 
         UnauthenticatedError("sign_in_required", "session_ended", "bad_token", "token_expired",
-        "account_disabled" or what the providers say), ForbiddenError("email_taken", "admins_only",
+        "account_disabled" or what the providers say), ForbiddenError("admins_only" or
         "scope_missing"), NotFoundError("account") for whom an admin asks; UnavailableError.
         """
         if self._ways == NO_SIGN_IN:
@@ -76,6 +76,9 @@ class Authentication:
         """Whether who was let in a while ago still would be: a stream asks again and again."""
         if self._ways == NO_SIGN_IN:
             return True
+        now = self._clock.now()
+        if principal.good_until is not None and principal.good_until <= now:
+            return False
         async with self._database.transaction(SYSTEM, read_only=True) as tx:
             directory = AccountDirectory(tx)
             asker = await directory.get(principal.acting or principal.id)
@@ -86,7 +89,7 @@ class Authentication:
             ):
                 return False
             return principal.credential is None or await CredentialDirectory(tx).is_live(
-                principal.credential, asker.id, self._clock.now()
+                principal.credential, asker.id, now
             )
 
     async def _identified(self, shown: Credentials) -> Principal:
@@ -138,7 +141,7 @@ class Authentication:
     async def _let_in_by(self, identity: Identity) -> Principal:
         account = enabled(await self._vouched.account_of(identity))
         await self._note_use(account, None)
-        return Principal(account.id, account.role)
+        return Principal(account.id, account.role, good_until=identity.expires_at)
 
     async def _note_use(self, account: Account, holder: Holder | None) -> None:
         now = self._clock.now()
@@ -166,7 +169,7 @@ class Authentication:
             await credentials.session_used(holder.credential, now, later)
 
     async def _acting(self, admin: Principal, wanted: str) -> Principal:
-        """An admin as somebody else: with that one's rights, and with a line in the log."""
+        """An admin as somebody else, with that one's rights. The request itself is noted in http."""
         if admin.role is not Role.ADMIN:
             raise ForbiddenError("admins_only", "Only an admin may act for others.")
         if not admin.may(ACTS_FOR):
@@ -176,7 +179,6 @@ class Authentication:
         account_id = await self._existing(wanted)
         if account_id == admin.id:
             return admin
-        log.info("admin.acts_for", extra={"admin": str(admin.id), "account": str(account_id)})
         return replace(admin, id=account_id, role=Role.MEMBER, acting=admin.id)
 
     async def _existing(self, wanted: str) -> UUID:

@@ -50,17 +50,27 @@ def new_email(text: str) -> str:
 
 @dataclass(frozen=True)
 class Account:
-    """Somebody. ``email`` as ``normal_email`` has it; quotas of None are the studio's."""
+    """Somebody. E-mails as ``normal_email`` has them; quotas of None are the studio's.
+
+    ``email`` is one that an admin gave or Cloudflare Access checked. What Supabase says
+    (``supabase_email``) may be anybody's: it is shown, and nobody is ever found by it.
+    """
 
     id: UUID
     email: str | None
     role: Role
     created_at: datetime
     supabase_id: UUID | None = None
+    supabase_email: str | None = None
     max_runs: int | None = None
     max_bytes: int | None = None
     seen_at: datetime | None = None
     disabled_at: datetime | None = None
+
+    @property
+    def shown_email(self) -> str | None:
+        """What people recognize it by."""
+        return self.email or self.supabase_email
 
     @property
     def is_enabled(self) -> bool:

@@ -32,12 +32,15 @@ USERS = web.AppKey("users", UserService)
 
 COOKIE_SECONDS = 400 * 24 * 3600
 """The longest that browsers keep a cookie. When a session ends is decided here, not there."""
+MAX_SIGN_IN_BYTES = 16 << 10
+"""Strangers send these bodies, and they are read before anything is counted against anybody. The
+longest password has 12 KiB, when each of its characters is escaped twice."""
 
 
 async def login(request: web.Request) -> web.Response:
     """Sign in with a password."""
     _require_json(request)
-    order = await read_json(request, SignInOrder)
+    order = await read_json(request, SignInOrder, max_bytes=MAX_SIGN_IN_BYTES)
     signed_in = await request.app[SIGN_IN].sign_in(
         order.email,
         order.password.get_secret_value(),
@@ -54,7 +57,7 @@ async def refresh(request: web.Request) -> web.Response:
     token = None
     if request.body_exists:
         _require_json(request)
-        token = (await read_json(request, RefreshOrder)).refresh_token
+        token = (await read_json(request, RefreshOrder, max_bytes=MAX_SIGN_IN_BYTES)).refresh_token
     signed_in = await request.app[SIGN_IN].refresh(
         shown, None if token is None else token.get_secret_value()
     )
@@ -180,7 +183,7 @@ def _by_tls(request: web.Request) -> bool:
     )
 
 
-_LIMITED = (403, 415, 429, 503)
+_LIMITED = (403, 413, 415, 429, 503)
 
 ROUTES = (
     Route(

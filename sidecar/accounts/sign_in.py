@@ -8,7 +8,14 @@ from uuid import UUID
 
 from ..clock import Clock, NewId
 from ..database import Database
-from ..errors import ForbiddenError, QuotaError, UnauthenticatedError
+from ..errors import (
+    ForbiddenError,
+    QuotaError,
+    StorageFullError,
+    TimedOutError,
+    UnauthenticatedError,
+    UnavailableError,
+)
 from ..identity import Grant, PasswordSignIn, TokenCheck
 from ..principal import SYSTEM, Credentials, normal_email
 from .authentication import enabled, lasts_by_use, session_ended, sign_in_required
@@ -23,7 +30,7 @@ from .opaque_tokens import (
 )
 from .passwords import Passwords
 from .store import AccountDirectory, CredentialDirectory
-from .throttle import LoginThrottle
+from .throttle import Attempt, LoginThrottle
 from .vouched import VouchedAccounts
 
 USER_AGENT_LENGTH = 300
@@ -77,7 +84,7 @@ class SignIn:
 
         UnauthenticatedError("bad_login"), the same for a wrong password and for nobody's name, and
         ("account_disabled") for the right password; QuotaError("too_many_logins");
-        ForbiddenError("no_passwords_here" or "email_taken"); UnavailableError("supabase_auth").
+        ForbiddenError("no_passwords_here"); UnavailableError("supabase_auth").
         """
         if "local" not in self._ways and self._supabase is None:
             raise ForbiddenError(
@@ -88,8 +95,8 @@ class SignIn:
         name = normal_email(email)
         attempt = self._throttle.attempt(name, address)
         try:
-            signed_in = await self._begun(name, password, address, user_agent)
-        except QuotaError:
+            signed_in = await self._begun(attempt, name, password, address, user_agent)
+        except (QuotaError, UnavailableError, TimedOutError, StorageFullError):
             attempt.never_was()
             raise
         except UnauthenticatedError as error:
@@ -133,19 +140,22 @@ class SignIn:
         if shown.bearer is not None and not shown.bearer.startswith((SESSION, API)):
             await self._sign_out_elsewhere(shown.bearer)
 
-    async def _begun(self, name: str, password: str, address: str, user_agent: str) -> SignedIn:
+    async def _begun(
+        self, attempt: Attempt, name: str, password: str, address: str, user_agent: str
+    ) -> SignedIn:
         for _ in range(2):  # once more when the hash was renewed between its check and its use
-            proof = await self._prove(name, password)
+            proof = await self._prove(attempt, name, password)
             signed_in = await self._begin_session(proof, address, user_agent)
             if signed_in is not None:
                 return signed_in
         raise _bad_login()
 
-    async def _prove(self, name: str, password: str) -> _Proof:
+    async def _prove(self, attempt: Attempt, name: str, password: str) -> _Proof:
         if "local" in self._ways:
             proof = await self._prove_here(name, password)
             if proof is not None:
                 return proof
+            attempt.was_judged()  # also when Supabase does not answer
         if self._supabase is None:
             raise _bad_login()
         grant = await self._supabase.sign_in(name, password)

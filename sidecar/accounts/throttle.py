@@ -3,6 +3,7 @@
 import ipaddress
 import math
 from collections import OrderedDict, deque
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 
@@ -11,30 +12,43 @@ from ..errors import QuotaError
 
 
 class Attempt:
-    """One attempt, which counts as failed until it is said to be something else."""
+    """One attempt, which counts as failed until it is said to be something else.
 
-    def __init__(self, counts: "tuple[_Counts, _Counts]", keys: tuple[str, str], at: datetime):
-        self._counts = counts
-        self._keys = keys
+    ``counted`` is where, and under which name: first the account.
+    """
+
+    def __init__(self, counted: "Sequence[tuple[_Counts, str]]", at: datetime) -> None:
+        self._counted = counted
         self._at = at
-        for count, key in zip(counts, keys, strict=True):
+        self._is_judged = False
+        for count, key in counted:
             count.add(key, at)
 
     def succeeded(self) -> None:
         """The account starts anew, and the address has not failed."""
-        self._counts[0].clear(self._keys[0])
-        self._counts[1].take_back(self._keys[1], self._at)
+        self._take_back()
+        count, key = self._counted[0]
+        count.clear(key)
+
+    def was_judged(self) -> None:
+        """The password was looked at and is wrong, whatever comes after that."""
+        self._is_judged = True
 
     def never_was(self) -> None:
-        """No password was looked at."""
-        for count, key in zip(self._counts, self._keys, strict=True):
+        """Nobody answered; it counts all the same where the password had been looked at."""
+        if not self._is_judged:
+            self._take_back()
+
+    def _take_back(self) -> None:
+        for count, key in self._counted:
             count.take_back(key, self._at)
 
 
 class LoginThrottle:
     """Failures per account and per address within the last minutes, in memory.
 
-    A restart forgets them. An IPv6 address counts as its /64, which is one customer's. Of
+    A restart forgets them. An IPv6 address counts as its /64, which is one customer's; one of this
+    machine does not count: it is that of a tunnel or proxy, behind which everybody is. Of
     ``remembered`` names, those that tried longest ago are forgotten first.
     """
 
@@ -49,17 +63,16 @@ class LoginThrottle:
     ) -> None:
         self._clock = clock
         window = timedelta(seconds=seconds)
-        self._counts = (
-            _Counts(per_account, window, remembered),
-            _Counts(per_address, window, remembered),
-        )
+        self._accounts = _Counts(per_account, window, remembered)
+        self._addresses = _Counts(per_address, window, remembered)
 
     def attempt(self, account: str, address: str) -> Attempt:
         """Count an attempt as failed. QuotaError("too_many_logins") counts nothing."""
-        now, keys = self._clock.now(), (account, _customer(address))
-        wait = max(
-            count.wait(key, now) for count, key in zip(self._counts, keys, strict=True)
-        ).total_seconds()
+        now, counted = self._clock.now(), [(self._accounts, account)]
+        customer = _customer(address)
+        if customer is not None:
+            counted.append((self._addresses, customer))
+        wait = max(count.wait(key, now) for count, key in counted).total_seconds()
         if wait > 0:
             seconds = math.ceil(wait)
             raise QuotaError(
@@ -67,7 +80,7 @@ class LoginThrottle:
                 f"Too many failed sign-ins; try again in {seconds} seconds.",
                 {"retry_after": seconds},
             )
-        return Attempt(self._counts, keys, now)
+        return Attempt(counted, now)
 
 
 class _Counts:
@@ -106,13 +119,16 @@ class _Counts:
         self._moments.pop(key, None)
 
 
-def _customer(address: str) -> str:
+def _customer(address: str) -> str | None:
+    """Whose address it is; None for this machine's own."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:
         return address
+    if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is not None:
+        parsed = parsed.ipv4_mapped
+    if parsed.is_loopback:
+        return None
     if isinstance(parsed, ipaddress.IPv6Address):
-        if parsed.ipv4_mapped is not None:
-            return str(parsed.ipv4_mapped)
         return str(ipaddress.ip_network((int(parsed), 64), strict=False))
     return str(parsed)

@@ -21,7 +21,7 @@ class UserQuery(PageQuery):
 class UserChange(BaseModel):
     """What ``PATCH /users/{id}`` takes; what is left out stays, a quota of null is the studio's."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     role: Literal["admin", "member"] | None = None
     disabled: bool | None = None
@@ -48,9 +48,11 @@ class UsageView(BaseModel):
 
 class UserView(AccountView):
     """An account as admins see it. ``max_runs`` and ``max_bytes`` are its own quotas; null: the
-    studio's. ``quotas`` are those that hold."""
+    studio's. ``quotas`` are those that hold. ``supabase_email`` is what Supabase says, which nobody
+    may have proved."""
 
     supabase_id: UUID | None
+    supabase_email: str | None
     disabled: bool
     created_at: datetime
     seen_at: datetime | None
@@ -67,6 +69,7 @@ class UserView(AccountView):
         return cls.model_validate(
             asdict(account)
             | {
+                "email": account.shown_email,
                 "disabled": not account.is_enabled,
                 "quotas": user.quotas._asdict(),
                 "usage": asdict(user.usage),

@@ -13,7 +13,7 @@ from ..database import Database
 from ..database.pages import Page
 from ..errors import ConflictError, NotFoundError
 from ..principal import LOCAL_ACCOUNT_ID, SYSTEM, Principal, Role, normal_email
-from .models import Account, Quotas, User, new_email
+from .models import Account, Quotas, Usage, User, new_email
 from .passwords import Passwords
 from .store import AccountDirectory
 from .user_views import UserChange, UserQuery
@@ -28,8 +28,8 @@ class UserService:
     """Nothing here asks who may: the route has, and whoever has the command line may.
 
     ``ways`` is the list of ``ATELIER_AUTH``; ``quotas`` hold for accounts that have none of their
-    own. ``on_disabled`` is called with each account that was disabled, once that is committed; it
-    may be added to later.
+    own. ``on_disabled`` is called with each account that was disabled, once that is committed, and
+    once more before it is enabled again; it may be added to later.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class UserService:
             directory = AccountDirectory(tx)
             if await directory.with_email(address) is not None:
                 raise _email_taken(address)
-            await _refuse_taken(directory, supabase_id)
+            await self._free(directory, supabase_id)
             first = await directory.get(LOCAL_ACCOUNT_ID) is None
             account = Account(
                 id=LOCAL_ACCOUNT_ID if first else self._new_id(),
@@ -118,8 +118,11 @@ class UserService:
 
         Disabling ends its sessions and API tokens at the same moment; then ``on_disabled`` is
         called, also when it was disabled before, so that a repetition finishes what a failure left.
-        NotFoundError, ConflictError("last_admin").
+        Before one is enabled it is called too: a request that was being answered while it was
+        disabled may have left a run. NotFoundError, ConflictError("last_admin").
         """
+        if change.disabled is False and not (await self.get(account_id)).account.is_enabled:
+            await self._tell(account_id)
         async with self._database.transaction(SYSTEM) as tx:
             directory = AccountDirectory(tx)
             admins = await directory.enabled_admins()
@@ -152,17 +155,44 @@ class UserService:
         log.info("account.password_set", extra={"account": str(account_id)})
 
     async def link(self, account_id: UUID, supabase_id: UUID) -> None:
-        """Let a user of Supabase be this account. ConflictError("supabase_id_taken")."""
+        """Let a user of Supabase be this account, and not the empty one of its first sight.
+
+        ConflictError("supabase_id_taken"), NotFoundError.
+        """
         async with self._database.transaction(SYSTEM) as tx:
             directory = AccountDirectory(tx)
             account, _ = _found(await directory.get_to_change(account_id))
             if account.supabase_id != supabase_id:
-                await _refuse_taken(directory, supabase_id)
-            await directory.save(replace(account, supabase_id=supabase_id))
+                email = await self._free(directory, supabase_id)
+                linked = replace(account, supabase_id=supabase_id, supabase_email=email)
+                await directory.save(linked)
         log.info(
             "account.linked",
             extra={"account": str(account_id), "supabase_id": str(supabase_id)},
         )
+
+    async def _free(self, directory: AccountDirectory, supabase_id: UUID | None) -> str | None:
+        """Take the id, and the e-mail that it came with, from an account that is nothing else.
+
+        Whoever signed in before an admin said who it is has one: it is disabled for good.
+        ConflictError("supabase_id_taken") when it has things, an e-mail of its own or rights.
+        """
+        holder = None
+        if supabase_id is not None:
+            holder = await directory.with_supabase_id(supabase_id)
+        if holder is None:
+            return None
+        usage = await directory.usage([holder.id])
+        if holder.email or holder.role is Role.ADMIN or usage[holder.id] != Usage():
+            raise _supabase_id_taken(supabase_id, holder)
+        ended = holder.disabled_at or self._clock.now()
+        await directory.save(
+            replace(holder, supabase_id=None, supabase_email=None, disabled_at=ended)
+        )
+        await directory.end_sessions(holder.id)
+        await directory.end_tokens(holder.id)
+        log.info("account.replaced", extra={"account": str(holder.id)})
+        return holder.supabase_email
 
     async def _tell(self, account_id: UUID) -> None:
         """Call everybody; one that fails keeps no other from being called."""
@@ -191,13 +221,12 @@ def _found(found: T | None) -> T:
     return found
 
 
-async def _refuse_taken(directory: AccountDirectory, supabase_id: UUID | None) -> None:
-    if supabase_id is not None and await directory.with_supabase_id(supabase_id) is not None:
-        raise ConflictError(
-            "supabase_id_taken",
-            "Another account is that user of Supabase already.",
-            {"supabase_id": str(supabase_id)},
-        )
+def _supabase_id_taken(supabase_id: UUID | None, holder: Account) -> ConflictError:
+    return ConflictError(
+        "supabase_id_taken",
+        f"The account {holder.id} is that user of Supabase already.",
+        {"supabase_id": str(supabase_id), "account": str(holder.id)},
+    )
 
 
 def _email_taken(email: str) -> ConflictError:

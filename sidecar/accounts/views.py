@@ -57,7 +57,7 @@ class RefreshOrder(BaseModel):
 
 
 class AccountView(BaseModel):
-    """Who somebody is."""
+    """Who somebody is. ``email`` is what Supabase says where no other is known."""
 
     id: UUID
     email: str | None
@@ -68,7 +68,7 @@ class AccountView(BaseModel):
         """Show an account; without one, the account of everybody."""
         if account is None:
             return cls(id=LOCAL.id, email=None, role=LOCAL.role.value)
-        return cls(id=account.id, email=account.email, role=account.role.value)
+        return cls(id=account.id, email=account.shown_email, role=account.role.value)
 
 
 class SignedInView(BaseModel):
@@ -164,7 +164,7 @@ class TokenOrder(BaseModel):
 
     name: Line
     scopes: Annotated[list[Scope], Field(min_length=1, max_length=100)]
-    expires_in_days: Annotated[int, Field(ge=1, le=MAX_DAYS)] | None = None
+    expires_in_days: Annotated[int, Field(strict=True, ge=1, le=MAX_DAYS)] | None = None
     expires_at: Annotated[AwareDatetime, AfterValidator(_in_utc)] | None = None
 
     @model_validator(mode="after")

@@ -6,7 +6,13 @@ from uuid import UUID
 
 from ..clock import Clock, NewId
 from ..database import Database
-from ..errors import ConflictError, ForbiddenError, UnauthenticatedError
+from ..errors import (
+    ConflictError,
+    StorageFullError,
+    TimedOutError,
+    UnauthenticatedError,
+    UnavailableError,
+)
 from ..identity import Identity, Provider
 from ..principal import SYSTEM, Role, normal_email
 from .models import Account
@@ -18,29 +24,38 @@ log = logging.getLogger(__name__)
 class VouchedAccounts:
     """Finds the account of an identity, and makes it at first sight.
 
-    Supabase's users are found by its id alone: a project may hold e-mails that nobody proved.
-    Cloudflare's are found by e-mail, which is why, where both are on (``emails_are_proof``), none
-    of Supabase's becomes an account's: whoever typed it there would wait for its owner here.
+    Supabase's users are found by its id alone: a project may hold e-mails that nobody proved, so
+    what it says is kept apart, shown, and never looked for: whoever typed an e-mail there would
+    wait here for its owner. Cloudflare's are found by the e-mail that Access has checked.
     """
 
-    def __init__(
-        self, database: Database, clock: Clock, new_id: NewId, *, emails_are_proof: bool
-    ) -> None:
+    def __init__(self, database: Database, clock: Clock, new_id: NewId) -> None:
         self._database = database
         self._clock = clock
         self._new_id = new_id
-        self._emails_are_proof = emails_are_proof
 
     async def account_of(self, identity: Identity) -> Account:
-        """The account, disabled or not.
+        """The account, disabled or not, with the e-mail that Supabase says now.
 
-        ForbiddenError("email_taken") when somebody is seen for the first time whose e-mail is
-        another account's; UnauthenticatedError("bad_token") for an identity that names nobody.
+        UnauthenticatedError("bad_token") for an identity that names nobody.
         """
         named = _Named.of(identity)
         async with self._database.transaction(SYSTEM, read_only=True) as tx:
             found = await named.find(AccountDirectory(tx))
-        return found or await self._add(named)
+        if found is None:
+            return await self._add(named)
+        if named.supabase_id is None or found.supabase_email == named.email:
+            return found
+        return await self._renamed(found, named.email)
+
+    async def _renamed(self, account: Account, email: str | None) -> Account:
+        try:
+            async with self._database.transaction(SYSTEM) as tx:
+                await AccountDirectory(tx).set_supabase_email(account.id, email)
+        except (UnavailableError, TimedOutError, StorageFullError) as error:
+            # whoever may read shall be able to, on a full disk too
+            log.warning("account.email_not_noted", extra={"code": error.code})
+        return replace(account, supabase_email=email)
 
     async def _add(self, named: "_Named") -> Account:
         try:
@@ -48,13 +63,6 @@ class VouchedAccounts:
                 directory = AccountDirectory(tx)
                 if (found := await named.find(directory)) is not None:
                     return found
-                if named.email is not None:
-                    holder = await directory.with_email(named.email)
-                    # somebody else's, or its own, made since the line above looked
-                    if holder is not None and not named.is_of(holder):
-                        raise _email_taken(named.email)
-                    if holder is not None:
-                        return holder
                 account = self._new(named)
                 await directory.add(account, None)
         except ConflictError:  # another request made it at this very moment
@@ -69,15 +77,15 @@ class VouchedAccounts:
         return account
 
     def _new(self, named: "_Named") -> Account:
-        account = Account(
+        by_supabase = named.supabase_id is not None
+        return Account(
             id=self._new_id(),
-            email=named.email,
+            email=None if by_supabase else named.email,
             role=Role.MEMBER,
             created_at=self._clock.now(),
             supabase_id=named.supabase_id,
+            supabase_email=named.email if by_supabase else None,
         )
-        proved = named.provider is Provider.CLOUDFLARE
-        return account if proved or not self._emails_are_proof else replace(account, email=None)
 
 
 class _Named:
@@ -100,10 +108,6 @@ class _Named:
             raise _names_nobody()
         return cls(identity.provider, None, email)
 
-    def is_of(self, account: Account) -> bool:
-        """Whether an account that has this e-mail is this one's."""
-        return self.supabase_id is None or account.supabase_id == self.supabase_id
-
     async def find(self, directory: AccountDirectory) -> Account | None:
         if self.supabase_id is not None:
             return await directory.with_supabase_id(self.supabase_id)
@@ -112,12 +116,3 @@ class _Named:
 
 def _names_nobody() -> UnauthenticatedError:
     return UnauthenticatedError("bad_token", "This token names nobody.")
-
-
-def _email_taken(email: str) -> ForbiddenError:
-    return ForbiddenError(
-        "email_taken",
-        f"Another account has the e-mail {email}. An admin can link the two: "
-        f"users link {email} --supabase-id <your id in Supabase>.",
-        {"email": email},
-    )

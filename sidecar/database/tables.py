@@ -67,6 +67,7 @@ accounts = sa.Table(
     sa.Column("role", sa.String(10), nullable=False),
     sa.Column("password_hash", sa.Text),
     sa.Column("supabase_id", sa.Uuid, unique=True),
+    sa.Column("supabase_email", sa.Text),
     sa.Column("max_runs", sa.Integer),
     sa.Column("max_bytes", sa.BigInteger),
     sa.Column("created_at", UtcDateTime, nullable=False),

@@ -1,7 +1,9 @@
 """Who is asking, and whether they may."""
 
 import hmac
+import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from urllib.parse import urlsplit
 
 from aiohttp import web
@@ -9,8 +11,11 @@ from aiohttp.typedefs import Handler, Middleware
 
 from ..errors import ForbiddenError, NotFoundError, UnauthenticatedError
 from ..principal import Credentials, Principal, Role
-from .keys import is_from_pack, mark_from_pack, set_principal
+from .keys import asker_of, is_from_pack, mark_from_pack, set_principal, set_recheck
+from .request_log import AUDIT
 from .routing import Access, Route, route_of
+
+audit = logging.getLogger(AUDIT)
 
 INTERNAL = "/internal/"
 PACK_HEADER = "X-Atelier-Pack"
@@ -46,7 +51,19 @@ def identify(authenticate: Authenticate, *, signs_in: bool = True) -> Middleware
     """The middleware that sets the principal of a request, or refuses it, as its route says.
 
     Where nobody ``signs_in``, what a browser sends along gives no rights, so nothing can be forged.
+    When the body comes after the headers, both are asked anew once it is in: however late that is,
+    who was shut out meanwhile shall not finish what was begun.
     """
+
+    async def admit(request: web.Request, route: Route, shown: Credentials) -> None:
+        try:
+            principal = await authenticate(shown)
+        except UnauthenticatedError:
+            if shown.are_there or route.access is not Access.WELCOME:
+                raise
+        else:
+            _authorize(route, principal)
+            set_principal(request, principal)
 
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -55,17 +72,26 @@ def identify(authenticate: Authenticate, *, signs_in: bool = True) -> Middleware
             shown = credentials_of(request)
             if signs_in:
                 refuse_forged_write(request, shown)
-            try:
-                principal = await authenticate(shown)
-            except UnauthenticatedError:
-                if shown.are_there or route.access is not Access.WELCOME:
-                    raise
-            else:
-                _authorize(route, principal)
-                set_principal(request, principal)
+            if not request.content.is_eof():
+                set_recheck(request, partial(admit, request, route, shown))
+            await admit(request, route, shown)
+            _note_acting(request)
         return await handler(request)
 
     return check
+
+
+def _note_acting(request: web.Request) -> None:
+    """An admin who asks for another's things does not do so unseen."""
+    principal = asker_of(request)
+    if principal is not None and principal.acting is not None:
+        extra = {
+            "admin": str(principal.acting),
+            "account": str(principal.id),
+            "method": request.method,
+            "path": request.path,
+        }
+        audit.info("admin.acts_for", extra=extra)
 
 
 def credentials_of(request: web.Request) -> Credentials:

@@ -4,7 +4,7 @@ What they say is checked here and becomes an ``Identity``; which account that is
 accounts room.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 from typing import Protocol
@@ -26,6 +26,8 @@ class Identity:
     """The provider's own id: for Supabase a UUID, for Cloudflare the subject or client id."""
     email: str | None
     """Lower case. None: the provider gave none."""
+    expires_at: datetime | None = field(default=None, compare=False)
+    """From when on the token is refused, aware, UTC. None: not by itself."""
 
 
 @dataclass(frozen=True)

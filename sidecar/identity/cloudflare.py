@@ -73,13 +73,13 @@ class CloudflareTokens:
         if not isinstance(subject, str):
             raise bad_token("subject")
         if not subject:
-            return self._service(claims.get("common_name"))
+            return self._service(claims.get("common_name"), verified)
         email = email_of(claims)
         if email is None:
             raise bad_token("email")
-        return Identity(Provider.CLOUDFLARE, subject, email)
+        return Identity(Provider.CLOUDFLARE, subject, email, verified.refused_from)
 
-    def _service(self, client_id: object) -> Identity:
+    def _service(self, client_id: object, verified: Verified) -> Identity:
         if not isinstance(client_id, str) or not client_id:
             raise bad_token("subject")
         email = self._services.get(client_id)
@@ -89,7 +89,7 @@ class CloudflareTokens:
                 "This service token is no account here; CF_ACCESS_SERVICE_TOKENS makes it one.",
                 {"client_id": client_id},
             )
-        return Identity(Provider.CLOUDFLARE, client_id, email)
+        return Identity(Provider.CLOUDFLARE, client_id, email, verified.refused_from)
 
 
 def _issuer(team: str) -> str:

@@ -91,7 +91,7 @@ def _identity(verified: Verified) -> Identity:
         raise UnauthenticatedError(
             "anonymous_user", "Anonymous users have no account here; sign in with an e-mail."
         )
-    return Identity(Provider.SUPABASE, subject, email_of(claims))
+    return Identity(Provider.SUPABASE, subject, email_of(claims), verified.refused_from)
 
 
 def _checked(secret: str) -> bytes:

@@ -6,7 +6,7 @@ the token.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any, Literal
 
 import jwt
@@ -60,6 +60,11 @@ class Verified:
 
     claims: Mapping[str, Any]
     expires_at: datetime
+
+    @property
+    def refused_from(self) -> datetime:
+        """From when on ``verify`` refuses it."""
+        return self.expires_at + timedelta(seconds=LEEWAY_SECONDS)
 
 
 def bad_token(flaw: Flaw) -> UnauthenticatedError:

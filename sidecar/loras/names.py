@@ -17,9 +17,13 @@ SUFFIX = ".safetensors"
 MAX_CHARACTERS = 200
 MAX_STEM_BYTES = 200
 """With hash, suffix and a mark for unfinished files it stays below a file system's 255 bytes."""
+MAX_TYPED = 1000
+"""Characters of a name before it is put in its one form. Doing that takes the square of its accents
+in time, and leaves at least one character of four."""
 MAX_REFERENCE = 280
 """A pinned path with the longest stem has 263 characters."""
 
+_TOO_LONG = f"it is longer than {MAX_CHARACTERS} characters or {MAX_STEM_BYTES} bytes"
 _NOT_IN_FILE_NAMES = set('<>:"/\\|?*')
 _JOINERS = {"\u200c", "\u200d"}  # Persian and emoji need them
 _DEVICES = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])", re.IGNORECASE)
@@ -53,16 +57,15 @@ class PinnedReference:
 
 def lora_name(text: str) -> LoraName:
     """Accept a name, with or without ``.safetensors``; InvalidError("invalid_lora_name")."""
-    name = unicodedata.normalize("NFC", text).strip()
+    typed = text.strip()
+    if len(typed) > MAX_TYPED:
+        raise _no_name(typed, _TOO_LONG)
+    name = unicodedata.normalize("NFC", typed)
     if name.casefold().endswith(SUFFIX):
         name = name[: -len(SUFFIX)].rstrip()
     stem = stem_of(name)
     if (problem := _problem(name, stem)) is not None:
-        raise InvalidError(
-            "invalid_lora_name",
-            f"A LoRA cannot be called {name[:80]!r}: {problem}.",
-            {"names": [name[:MAX_REFERENCE]], "reason": problem},
-        )
+        raise _no_name(name, problem)
     return LoraName(name, stem)
 
 
@@ -94,13 +97,13 @@ def parse_reference(value: Any, own_folder: str) -> FileReference | PinnedRefere
     ForbiddenError("foreign_lora") for a path that is or may be in someone else's folder, else
     InvalidError("invalid_lora_name") for what can be no file below ComfyUI's LoRA folder.
     """
-    if not isinstance(value, str):
+    if not isinstance(value, str) or len(value) > MAX_REFERENCE:
         raise _invalid(value)
     path = value.replace("\\", "/")
     segments = path.split("/")
     if _is_foreign(segments, own_folder):
         raise ForbiddenError("foreign_lora", f"{value[:80]!r} is not yours.", {"names": [value]})
-    if not value or len(value) > MAX_REFERENCE or _DRIVE.match(path):
+    if not value or _DRIVE.match(path):
         raise _invalid(value)
     if any(segment.strip() in ("", ".", "..") for segment in segments):
         raise _invalid(value)
@@ -114,11 +117,19 @@ def parse_reference(value: Any, own_folder: str) -> FileReference | PinnedRefere
     return FileReference(path, stem_of(bare.strip()))
 
 
+def _no_name(name: str, problem: str) -> InvalidError:
+    return InvalidError(
+        "invalid_lora_name",
+        f"A LoRA cannot be called {name[:80]!r}: {problem}.",
+        {"names": [name[:MAX_REFERENCE]], "reason": problem},
+    )
+
+
 def _problem(name: str, stem: str) -> str | None:
     if not name:
         return "it is empty"
     if len(name) > MAX_CHARACTERS or len(stem.encode("utf-8", "replace")) > MAX_STEM_BYTES:
-        return f"it is longer than {MAX_CHARACTERS} characters or {MAX_STEM_BYTES} bytes"
+        return _TOO_LONG
     if any(c in _NOT_IN_FILE_NAMES for c in name):
         return 'it holds one of < > : " / \\ | ? *'
     if not all(_is_visible(c) for c in name):

@@ -27,19 +27,12 @@ from ..errors import (
     InvalidError,
     NotFoundError,
     TimedOutError,
+    UnauthenticatedError,
     UnavailableError,
     UpstreamError,
 )
 from ..principal import Principal
-from .models import (
-    Lora,
-    LoraChange,
-    LoraDetail,
-    LoraFile,
-    LoraPin,
-    LoraQuery,
-    LoraVersion,
-)
+from .models import Lora, LoraChange, LoraDetail, LoraFile, LoraPin, LoraQuery, LoraVersion
 from .names import SUFFIX, LoraName, lora_name, object_key, pinned_path
 from .references import References, read_references, shared_files
 from .store import LoraStore
@@ -65,6 +58,7 @@ class LoraService:
         *,
         max_bytes: int,
         quotas: Callable[[Principal], Awaitable[Quotas]],
+        is_welcome: Callable[[Principal], Awaitable[bool]],
     ) -> None:
         self._database = database
         self._blobs = blobs
@@ -74,14 +68,15 @@ class LoraService:
         self._new_id = new_id
         self.max_bytes = max_bytes
         self._quotas = quotas
+        self._is_welcome = is_welcome
 
     async def add(self, principal: Principal, parts: UploadParts) -> tuple[LoraDetail, bool]:
         """Store an upload, and whether that made anything.
 
         Under a name that the library has, in whatever case, it becomes the next version and the
         head; bytes that one of the name's versions has make that version the head instead.
-        Raises what ``receive`` raises, InvalidError("invalid_lora_name"), and
-        StorageFullError("quota_exceeded").
+        Raises what ``receive`` raises, InvalidError("invalid_lora_name"),
+        StorageFullError("quota_exceeded"), and UnauthenticatedError("session_ended").
         """
         async with self._blobs.spool() as spool:
             upload = await receive(parts, spool, self.max_bytes, any_field)
@@ -206,6 +201,8 @@ class LoraService:
     ) -> tuple[LoraDetail, bool]:
         """Make what is in the spool the head of a name, or of the LoRA with an id."""
         async with self._alone(principal):
+            if not await self._is_welcome(principal):  # as it was when the file began to come
+                raise UnauthenticatedError("session_ended", "You are signed in no more.")
             quota = (await self._quotas(principal)).max_bytes
             async with self._database.transaction(principal) as tx:
                 store = LoraStore(tx)

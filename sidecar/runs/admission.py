@@ -1,5 +1,6 @@
 """The one admission that every prompt passes, from REST and from the editor alike."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -56,12 +57,12 @@ class Admission:
         Raises InvalidError (422) for what cannot run as asked, ForbiddenError("foreign_path") for
         another account's folder, UnavailableError("comfyui") when its nodes are not known yet.
         """
-        prompt = require_prompt(given)
+        prompt = await asyncio.to_thread(require_prompt, given)
         object_info = await self._known_nodes(prompt)
         listed = await self._listed()
         prompt = apply_inputs(prompt, declared, params or {}, object_info, listed)
         refuse_endless_numbers(prompt, object_info)
-        _refuse_foreign(prompt, principal)
+        await asyncio.to_thread(_refuse_foreign, prompt, principal)
         references = lora_references(prompt, object_info, listed)
         names = list(dict.fromkeys(_name(reference.value) for reference in references))
         resolved = await self._loras.pin(principal, names) if names else {}

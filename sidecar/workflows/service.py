@@ -1,5 +1,6 @@
 """The use-cases of workflows: every save is a version, and nothing saved is lost."""
 
+import asyncio
 import hashlib
 import json
 from dataclasses import replace
@@ -45,7 +46,7 @@ class WorkflowService:
         InvalidError as ``require_prompt`` and ``refuse_unknown_targets`` raise it,
         ConflictError("name_taken").
         """
-        body = _checked(order)
+        body = await asyncio.to_thread(_checked, order)
         now = self._clock.now()
         workflow = Workflow(
             self._new_id(), order.name, order.description, _tags(order), 1, now, now
@@ -78,7 +79,7 @@ class WorkflowService:
 
         ConflictError("stale_version") when ``base_version`` is not the head: somebody saved since.
         """
-        body = _checked(order)
+        body = await asyncio.to_thread(_checked, order)
         async with self._database.transaction(principal) as tx:
             store = WorkflowStore(tx)
             workflow = _found(await store.get_to_change(workflow_id))

@@ -1,6 +1,7 @@
 """Signing in, sessions, tokens and users over HTTP: statuses, bodies, cookies."""
 
 import json
+import logging
 from collections.abc import AsyncIterator
 from http.cookies import Morsel
 from typing import Any
@@ -12,6 +13,7 @@ from aiohttp import ClientResponse, DummyCookieJar, web
 from aiohttp.test_utils import TestClient, TestServer
 
 from sidecar.accounts.routes import ROUTES
+from sidecar.http.request_log import AUDIT
 from sidecar.http.routing import BASE, mount
 from sidecar.identity import Identity, Provider
 from sidecar.principal import LOCAL
@@ -134,6 +136,17 @@ async def test_a_form_of_another_site_signs_nobody_in(client: Client, content_ty
     headers = {"Content-Type": content_type}
     refused = await code(client, "POST", "/auth/login", 415, data=body, headers=headers)
     assert refused == "not_json_type"
+
+
+@pytest.mark.parametrize("path", ["/auth/login", "/auth/refresh"])
+async def test_what_no_sign_in_needs_is_not_read(client: Client, path: str) -> None:
+    many = {"email": [[]] * 5000, "password": "x", "refresh_token": "x"}
+    assert await code(client, "POST", path, 413, json=many, headers=WRITE) == "body_too_large"
+
+
+async def test_the_longest_password_is_read_however_it_is_written(client: Client) -> None:
+    longest = {**LOGIN, "password": "\U0001f600" * 1024}
+    assert await code(client, "POST", "/auth/login", 401, json=longest) == "bad_login"
 
 
 async def test_a_page_of_another_site_signs_nobody_in(client: Client) -> None:
@@ -365,6 +378,21 @@ async def test_an_admin_asks_for_another_by_header(client: Client) -> None:
     assert await code(client, "GET", "/users", 403, headers=acting) == "admins_only"
     sessions, _ = await ask(client, "GET", "/sessions", headers=acting)
     assert [item["current"] for item in sessions["items"]] == [False]
+
+
+async def test_the_log_says_what_an_admin_asked_for_another_whatever_its_level(
+    client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    bearer, _ = await signed_in(client)
+    await signed_in(client, BEN)
+    listed, _ = await ask(client, "GET", "/users?q=ben", headers=bearer)
+    ben = listed["items"][0]["id"]
+    caplog.set_level(logging.WARNING)
+    caplog.set_level(logging.INFO, AUDIT)  # as log_to_stderr does
+    await ask(client, "GET", "/sessions", headers=bearer | {"X-Atelier-As": ben})
+    (line,) = [vars(each) for each in caplog.records if each.message == "admin.acts_for"]
+    assert (line["admin"], line["account"]) == (str(LOCAL.id), ben)
+    assert (line["method"], line["path"]) == ("GET", f"{BASE}/sessions")
 
 
 async def test_the_address_is_the_browsers_when_the_pack_says_so_and_no_one_elses_word(

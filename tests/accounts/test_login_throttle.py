@@ -112,3 +112,16 @@ def test_a_clock_that_is_set_back_locks_nobody_out(clock: FakeClock) -> None:
     fail(throttle, 5)
     clock.tick(-86_400)
     fail(throttle, 1)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1"])
+def test_an_address_of_this_machine_is_a_tunnels_and_holds_nobody_up(
+    clock: FakeClock, address: str
+) -> None:
+    throttle = LoginThrottle(clock)
+    for number in range(100):
+        throttle.attempt(f"name {number}", address)
+    fail(throttle, 5, address=address)
+    assert wait_of(throttle, address=address) == 300
+    throttle.attempt("name 1", address).succeeded()
+    throttle.attempt("name 2", address).never_was()

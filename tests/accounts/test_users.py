@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 from accounts_room import ANN, BEN, PASSWORD, QUOTAS, OpenRoom, Room
 from clock import FakeClock
+from pydantic import ValidationError
 from sample_graphs import txt2img
 
 from sidecar.accounts.models import Usage
@@ -167,6 +168,48 @@ async def test_disabling_again_tells_again_and_keeps_the_moment(room: Room) -> N
     again = await room.users.change(LOCAL, ben.id, UserChange(disabled=True))
     assert again.account.disabled_at == first.account.disabled_at
     assert room.disabled == [ben.id, ben.id]
+
+
+async def test_before_an_account_is_enabled_the_others_are_told_once_more(room: Room) -> None:
+    await room.add(ANN)
+    ben = await room.add(BEN)
+    await room.users.change(LOCAL, ben.id, UserChange(disabled=False))
+    assert room.disabled == []
+    enabled_when_told: list[bool] = []
+
+    async def look(account: UUID) -> None:
+        enabled_when_told.append((await room.users.get(account)).account.is_enabled)
+
+    users = UserService(
+        room.database,
+        room.clock,
+        uuid4,
+        room.passwords,
+        ways=["local"],
+        quotas=QUOTAS,
+        on_disabled=[look],
+    )
+    await users.change(LOCAL, ben.id, UserChange(disabled=True))
+    user = await users.change(LOCAL, ben.id, UserChange(disabled=False))
+    assert user.account.is_enabled
+    assert enabled_when_told == [False, False]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"max_runs": True},
+        {"max_runs": "1_0"},
+        {"max_bytes": " 3 "},
+        {"max_bytes": 3.0},
+        {"disabled": "yes"},
+        {"disabled": 0},
+        {"role": "Admin"},
+    ],
+)
+def test_what_only_looks_like_a_number_or_a_truth_changes_nobody(change: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        UserChange.model_validate(change)
 
 
 async def test_one_who_fails_to_hear_keeps_no_other_from_hearing(room: Room) -> None:

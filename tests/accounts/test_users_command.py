@@ -11,6 +11,7 @@ from accounts_room import ANN, BEN, PASSWORD, OpenRoom, Room
 from sidecar.commands import users as command
 from sidecar.database.pages import PageQuery
 from sidecar.errors import AtelierError, ConflictError, InvalidError, NotFoundError
+from sidecar.identity import Identity, Provider
 from sidecar.principal import LOCAL_ACCOUNT_ID, Role
 
 SUPABASE_ID = UUID("6f1c9a51-0d6b-4a3a-9a54-9a6a3f1d2c11")
@@ -131,6 +132,18 @@ async def test_every_account_is_listed(room: Room) -> None:
     assert ben.split()[:3] == [BEN, "member", "disabled"]
     assert ann.split()[:3] == [ANN, "admin", "enabled"]
     assert ann.endswith(str(LOCAL_ACCOUNT_ID))
+
+
+async def test_what_supabase_says_is_listed_as_that_and_names_nobody(open_room: OpenRoom) -> None:
+    room = await open_room("supabase")
+    identity = Identity(Provider.SUPABASE, str(SUPABASE_ID), BEN)
+    seen = await room.bearer(room.supabase_tokens.issue(identity))
+    _, line = (await said(room, "list")).splitlines()
+    assert line.startswith(f"({BEN} in Supabase)  member")
+    assert line.endswith(str(seen.id))
+    with pytest.raises(NotFoundError):
+        await said(room, "role", BEN, "admin")
+    assert await said(room, "role", str(seen.id), "admin") == f"{seen.id} is admin now.\n"
 
 
 async def test_an_empty_studio_has_nobody_to_list(room: Room) -> None:

@@ -1,15 +1,27 @@
 """Supabase Auth and Cloudflare Access vouch for people; which account that is, is decided here."""
 
 import asyncio
+from dataclasses import replace
+from datetime import timedelta
 from uuid import UUID, uuid4
 
 import pytest
 from accounts_room import ANN, BEN, PASSWORD, SESSION_SECONDS, OpenRoom, Room
+from sample_graphs import txt2img
 
 from sidecar.accounts.user_views import UserChange
-from sidecar.errors import ForbiddenError, UnauthenticatedError, UnavailableError
+from sidecar.errors import (
+    ConflictError,
+    ForbiddenError,
+    NotFoundError,
+    QuotaError,
+    UnauthenticatedError,
+    UnavailableError,
+)
 from sidecar.identity import Identity, Provider
 from sidecar.principal import LOCAL, LOCAL_ACCOUNT_ID, Credentials, Principal, Role
+from sidecar.workflows.models import WorkflowOrder
+from sidecar.workflows.service import WorkflowService
 
 ANNS_ID, BENS_ID = UUID(int=101), UUID(int=102)
 SUPABASE_ANN = Identity(Provider.SUPABASE, str(ANNS_ID), ANN)
@@ -47,7 +59,7 @@ async def refused(room: Room, shown: Credentials) -> str:
 async def test_the_first_sight_of_somebody_makes_a_member(supabase: Room) -> None:
     principal = await supabase.bearer(supabase.supabase_tokens.issue(SUPABASE_ANN))
     user = await supabase.users.get(principal.id)
-    assert (user.account.email, user.account.supabase_id) == (ANN, ANNS_ID)
+    assert (user.account.shown_email, user.account.supabase_id) == (ANN, ANNS_ID)
     assert principal.role is Role.MEMBER
     assert principal.id not in (LOCAL_ACCOUNT_ID, ANNS_ID)
     assert principal.credential is None
@@ -70,13 +82,64 @@ async def test_somebody_seen_twice_at_once_for_the_first_time_is_one_account(
 async def test_somebody_without_an_email_gets_an_account_too(supabase: Room) -> None:
     nameless = Identity(Provider.SUPABASE, str(uuid4()), None)
     principal = await supabase.bearer(supabase.supabase_tokens.issue(nameless))
-    assert (await supabase.users.get(principal.id)).account.email is None
+    assert (await supabase.users.get(principal.id)).account.shown_email is None
 
 
 async def test_the_email_of_another_account_gives_nobody_that_account(supabase: Room) -> None:
-    await supabase.users.add(ANN)
-    token = supabase.supabase_tokens.issue(SUPABASE_ANN)
-    assert await refused(supabase, Credentials(bearer=token)) == "email_taken"
+    account = await supabase.users.add(ANN)
+    principal = await supabase.bearer(supabase.supabase_tokens.issue(SUPABASE_ANN))
+    assert principal.id != account.id
+    assert principal.role is Role.MEMBER
+    assert (await supabase.users.named(ANN)).id == account.id
+
+
+async def test_nobody_is_found_by_what_supabase_says(supabase: Room) -> None:
+    principal = await supabase.bearer(supabase.supabase_tokens.issue(SUPABASE_ANN))
+    with pytest.raises(NotFoundError):
+        await supabase.users.named(ANN)
+    account = await supabase.users.add(ANN)
+    assert account.id != principal.id
+    assert (await supabase.users.named(str(principal.id))).supabase_email == ANN
+
+
+async def test_what_supabase_says_now_is_shown(supabase: Room) -> None:
+    first = await supabase.bearer(supabase.supabase_tokens.issue(SUPABASE_ANN))
+    for email in ("new@example.org", None):
+        renamed = Identity(Provider.SUPABASE, str(ANNS_ID), email)
+        await supabase.bearer(supabase.supabase_tokens.issue(renamed))
+        assert (await supabase.users.get(first.id)).account.shown_email == email
+    supabase.supabase.known[ANN] = (PASSWORD, SUPABASE_ANN)
+    assert (await supabase.sign_in()).account.shown_email == ANN
+
+
+async def test_the_email_that_an_admin_gave_is_shown_before_supabases(supabase: Room) -> None:
+    account = await supabase.users.add(BEN, supabase_id=ANNS_ID)
+    await supabase.bearer(supabase.supabase_tokens.issue(SUPABASE_ANN))
+    found = (await supabase.users.get(account.id)).account
+    assert (found.shown_email, found.supabase_email) == (BEN, ANN)
+
+
+async def test_two_users_of_supabase_may_have_one_email(supabase: Room) -> None:
+    other = Identity(Provider.SUPABASE, str(uuid4()), ANN)
+    both = [supabase.supabase_tokens.issue(each) for each in (SUPABASE_ANN, other)]
+    first, second = [await supabase.bearer(token) for token in both]
+    assert first.id != second.id
+
+
+async def test_a_stream_ends_with_the_token_that_it_was_asked_for_with(
+    supabase: Room, open_room: OpenRoom
+) -> None:
+    behind_access = await open_room("cloudflare")
+    ends = supabase.clock.now() + timedelta(seconds=60)
+    by_supabase = await supabase.bearer(
+        supabase.supabase_tokens.issue(replace(SUPABASE_BEN, expires_at=ends))
+    )
+    by_access = await asserted(behind_access, replace(CLOUDFLARE_ANN, expires_at=ends))
+    asked = ((supabase, by_supabase), (behind_access, by_access))
+    supabase.clock.tick(59)
+    assert [await room.authentication.is_welcome(who) for room, who in asked] == [True, True]
+    supabase.clock.tick(1)
+    assert [await room.authentication.is_welcome(who) for room, who in asked] == [False, False]
 
 
 async def test_an_admin_links_the_two(supabase: Room) -> None:
@@ -84,6 +147,29 @@ async def test_an_admin_links_the_two(supabase: Room) -> None:
     await supabase.users.link(account.id, ANNS_ID)
     principal = await supabase.bearer(supabase.supabase_tokens.issue(SUPABASE_ANN))
     assert (principal.id, principal.role) == (account.id, Role.ADMIN)
+
+
+async def test_an_admin_links_somebody_who_was_seen_before(supabase: Room) -> None:
+    account = await supabase.users.add(ANN)
+    token = supabase.supabase_tokens.issue(SUPABASE_ANN)
+    seen = await supabase.bearer(token)
+    cookie = str((await supabase.sign_in()).session_token)
+    await supabase.users.link(account.id, ANNS_ID)
+    assert (await supabase.bearer(token)).id == account.id
+    left = (await supabase.users.get(seen.id)).account
+    assert (left.is_enabled, left.supabase_id, left.shown_email) == (False, None, None)
+    assert await refused(supabase, Credentials(bearer=cookie)) == "session_ended"
+
+
+async def test_who_has_made_something_is_linked_to_no_other_account(supabase: Room) -> None:
+    account = await supabase.users.add(ANN)
+    seen = await supabase.bearer(supabase.supabase_tokens.issue(SUPABASE_ANN))
+    order = WorkflowOrder.model_validate({"name": "cat", "workflow_json": txt2img()})
+    await WorkflowService(supabase.database, supabase.clock, uuid4).add(seen, order)
+    with pytest.raises(ConflictError) as refusal:
+        await supabase.users.link(account.id, ANNS_ID)
+    assert refusal.value.code == "supabase_id_taken"
+    assert refusal.value.details["account"] == str(seen.id)
 
 
 async def test_a_disabled_account_is_refused_whoever_vouches(supabase: Room) -> None:
@@ -154,6 +240,32 @@ async def test_while_supabase_is_away_sessions_and_local_passwords_are_good(
     await room.sign_in(ANN)
     with pytest.raises(UnavailableError):
         await room.sign_in(BEN)
+
+
+async def test_attempts_while_supabase_is_away_are_not_held_against_anybody(
+    open_room: OpenRoom,
+) -> None:
+    room = await open_room("supabase")
+    room.supabase.known[BEN] = (PASSWORD, SUPABASE_BEN)
+    room.supabase.fails = UnavailableError("supabase_auth", "away")
+    for _ in range(6):
+        with pytest.raises(UnavailableError):
+            await room.sign_in(BEN)
+    room.supabase.fails = None
+    await room.sign_in(BEN)
+
+
+async def test_a_guess_at_a_password_of_ours_counts_although_supabase_is_away(
+    open_room: OpenRoom,
+) -> None:
+    room = await open_room("local", "supabase")
+    await room.add(ANN)
+    room.supabase.fails = UnavailableError("supabase_auth", "away")
+    for _ in range(5):
+        with pytest.raises(UnavailableError):
+            await room.sign_in(ANN, "a wrong password")
+    with pytest.raises(QuotaError):
+        await room.sign_in(ANN)
 
 
 async def test_a_session_on_supabases_word_does_not_last_by_use_alone(supabase: Room) -> None:

@@ -121,7 +121,7 @@ async def opened_room(
     supabase_tokens, cloudflare = FakeTokens(), FakeTokens()
     supabase = FakePasswords(clock, supabase_tokens)
     with_supabase, with_cloudflare = "supabase" in ways, "cloudflare" in ways
-    vouched = VouchedAccounts(database, clock, uuid4, emails_are_proof=with_cloudflare)
+    vouched = VouchedAccounts(database, clock, uuid4)
     disabled: list[UUID] = []
 
     async def note(account_id: UUID) -> None:

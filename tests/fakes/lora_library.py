@@ -36,6 +36,8 @@ class Library:
     clock: FakeClock
     loras_dir: Path
     quotas: dict[UUID, Quotas]
+    gone: set[UUID]
+    """Who is signed in no more."""
 
     async def upload(
         self, data: bytes, filename: str = "style.safetensors", who: Principal = ANN, **texts: str
@@ -78,11 +80,23 @@ async def opened_library(
     stand_in = StandIn(folder / "comfyui", loras_dir)
     async with serving(stand_in) as url, connected(url, client_id="test") as comfyui:
         quotas: dict[UUID, Quotas] = {}
+        gone: set[UUID] = set()
 
         async def quotas_of(who: Principal) -> Quotas:
             return quotas.get(who.id, Quotas(10, None))
 
+        async def is_welcome(who: Principal) -> bool:
+            return who.id not in gone
+
         service = LoraService(
-            database, blobs, sync, comfyui, clock, uuid4, max_bytes=MAX_BYTES, quotas=quotas_of
+            database,
+            blobs,
+            sync,
+            comfyui,
+            clock,
+            uuid4,
+            max_bytes=MAX_BYTES,
+            quotas=quotas_of,
+            is_welcome=is_welcome,
         )
-        yield Library(service, database, blobs, sync, stand_in, clock, loras_dir, quotas)
+        yield Library(service, database, blobs, sync, stand_in, clock, loras_dir, quotas, gone)

@@ -286,8 +286,8 @@ def _of_a_node(path: str) -> Entry:
     def entry(about: Things, own: Things) -> Iterator[tuple[str, dict[str, Any]]]:
         for lora in (about.lora_name, about.path, about.old_path):
             yield path, {"body": {"lora": lora}}
-            yield path, {"body": {"lora": lora, "prompt_id": own.run}}
-            speaking = {"lora": lora, "prompt_id": about.run}
+            yield path, {"body": {"lora": lora, "prompt_id": own.queued or own.run}}
+            speaking = {"lora": lora, "prompt_id": about.queued}
             yield path, {"body": speaking, "speaks_for_the_prompt": True}
 
     return entry

@@ -1,6 +1,7 @@
 """What a JSON body may be, and what each refusal says."""
 
 import gzip
+import io
 import json
 import tracemalloc
 from typing import Any
@@ -11,7 +12,15 @@ from aiohttp.test_utils import TestClient
 from pydantic import BaseModel, ConfigDict
 
 from sidecar.errors import InvalidError, MalformedError
-from sidecar.http.bodies import MAX_JSON_DEPTH, parse_json, read_json, reply
+from sidecar.http.bodies import (
+    MAX_JSON_DEPTH,
+    MAX_JSON_VALUES,
+    MAX_NAMED,
+    parse_json,
+    read_json,
+    reply,
+    validated,
+)
 
 
 class Order(BaseModel):
@@ -32,6 +41,11 @@ class Anything(BaseModel):
 async def echo_order(request: web.Request) -> web.Response:
     """Answer what was read."""
     return reply(await read_json(request, Order))
+
+
+async def echo_much(request: web.Request) -> web.Response:
+    """The same with room for 10 MiB."""
+    return reply(await read_json(request, Anything, max_bytes=10 << 20))
 
 
 async def echo_little(request: web.Request) -> web.Response:
@@ -171,8 +185,80 @@ def test_a_long_text_takes_little_more_memory_than_itself():
     assert peak < 4 * len(raw)
 
 
-def test_brackets_in_texts_do_not_count_as_depth():
-    assert parse_json(json.dumps("[" * 1000 + '"' + "{" * 1000).encode())
+@pytest.mark.parametrize(
+    "text", ['[" ' * 1000, '\\"[' * 1000, "[\\" * 1000, "{,:" * MAX_JSON_VALUES]
+)
+def test_what_stands_in_texts_counts_neither_as_depth_nor_as_values(text):
+    assert parse_json(json.dumps({text: text}).encode()) == {text: text}
+
+
+def test_brackets_behind_a_text_that_ends_in_a_backslash_count():
+    with pytest.raises(InvalidError) as refused:
+        parse_json(b'["\\\\",' + nested(MAX_JSON_DEPTH) + b"]")
+    assert refused.value.code == "too_deep"
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [b"[" + b"1," * MAX_JSON_VALUES + b"1]", b"[" + b"[" * MAX_JSON_VALUES, b'"' * 10_000_000],
+    ids=["numbers", "lists", "texts"],
+)
+def test_more_values_than_any_graph_has_are_refused_before_they_are_made(raw):
+    tracemalloc.start()
+    try:
+        with pytest.raises(InvalidError) as refused:
+            parse_json(raw)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert refused.value.code == "too_many_values"
+    assert refused.value.details == {"max_values": MAX_JSON_VALUES}
+    assert peak < 2 * len(raw) + 10_000
+
+
+def test_as_many_values_as_are_allowed_are_read():
+    assert len(parse_json(b"[" + b"1," * (MAX_JSON_VALUES - 2) + b"1]")) == MAX_JSON_VALUES - 1
+
+
+def test_a_graph_of_five_thousand_nodes_in_both_formats_is_read():
+    slot = {"name": "value", "type": "FLOAT", "link": 1, "widget": {"name": "value"}}
+    drawn = {
+        "id": 1, "type": "Any", "pos": [0, 0], "size": [1, 1], "flags": {}, "order": 0, "mode": 0,
+        "inputs": [slot] * 8, "outputs": [{"name": "x", "type": "X", "links": [1, 2, 3]}] * 3,
+        "properties": {"cnr_id": "core", "ver": "0.3.64"}, "widgets_values": list(range(8)),
+    }  # fmt: skip
+    node = {"class_type": "Any", "inputs": {f"i{i}": ["1", 0] for i in range(8)}, "_meta": {"a": 1}}
+    graph = {"nodes": [drawn] * 5000, "links": [[1, 2, 3, 4, 5, "X"]] * 15_000}
+    whole = {"workflow_json": {str(i): node for i in range(5000)}, "graph": graph}
+    assert parse_json(json.dumps(whole).encode()) == whole
+
+
+@pytest.mark.timeout(10)
+def test_whole_numbers_without_end_are_no_json():
+    assert parse_json(b"9" * 400) == int("9" * 400)
+    with pytest.raises(MalformedError):
+        parse_json(b"[" + (b"9" * 4000 + b",") * 20_000 + b"1]")
+
+
+@pytest.mark.timeout(10)
+def test_a_refusal_names_a_few_of_a_great_many_unknown_fields():
+    value = {"name": 5} | {f"{number}-{'x' * 200}": number for number in range(100_000)}
+    with pytest.raises(InvalidError) as refused:
+        validated(Order, value, "invalid_body")
+    fields = refused.value.details["fields"]
+    assert len(fields) == MAX_NAMED
+    assert "name" in fields
+    assert max(map(len, fields)) == 100
+
+
+async def test_a_body_of_many_megabytes_is_read_as_a_small_one_is(serve):
+    client = await serve(echo_much)
+    long = io.BytesIO(json.dumps({"value": ["x" * 100] * 20_000}).encode())
+    answer = await client.post("/thing", data=long)
+    assert await answer.json() == {"value": ["x" * 100] * 20_000}
+    assert (await error_of(client, 400, data=io.BytesIO(b" " * 1_000_000)))["code"] == "not_json"
+    raw = b'{"value": [' + b"[]," * MAX_JSON_VALUES + b"1]}"
+    assert (await error_of(client, 422, data=io.BytesIO(raw)))["code"] == "too_many_values"
 
 
 async def test_a_body_over_the_limit_is_refused_with_the_limit(serve):

@@ -1,6 +1,7 @@
 """Cloudflare Access: whose assertion is believed, and as whom."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import aiohttp
@@ -141,6 +142,13 @@ async def test_an_assertion_expires(
     assert (await access_tokens.identify(token)).email == "ada@example.com"
     clock.tick(1)
     assert await refusal(access_tokens, token) == ("token_expired", None)
+
+
+async def test_whoever_an_assertion_was_of_is_somebody_until_it_is_refused(
+    access: CloudflareAccess, access_tokens: CloudflareTokens, clock: FakeClock
+) -> None:
+    identity = await access_tokens.identify(access.user_token(EMAIL))
+    assert identity.expires_at == clock.now() + timedelta(seconds=TOKEN_SECONDS + LEEWAY_SECONDS)
 
 
 async def test_an_assertion_of_the_future_is_refused(

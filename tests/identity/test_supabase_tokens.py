@@ -84,6 +84,18 @@ async def test_a_token_ends_when_it_says(
     assert (checked.expires_at - clock.now()).total_seconds() == TOKEN_SECONDS
 
 
+async def test_whoever_showed_a_token_is_somebody_until_it_is_refused(
+    tokens: SupabaseTokens, supabase: SupabaseEmulator, ada: User, clock: FakeClock
+) -> None:
+    token = supabase.token(ada)
+    ends = (await tokens.identify(token)).expires_at
+    assert ends is not None
+    clock.tick((ends - clock.now()).total_seconds() - 1)
+    await tokens.identify(token)
+    clock.tick(1)
+    assert await refusal(tokens, token) == ("token_expired", None)
+
+
 @pytest.mark.parametrize("claim", ["iat", "nbf"])
 async def test_clocks_may_be_half_a_minute_apart(
     claim: str, tokens: SupabaseTokens, supabase: SupabaseEmulator, ada: User, clock: FakeClock

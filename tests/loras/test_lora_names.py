@@ -93,3 +93,19 @@ def test_what_can_be_no_file_is_refused(written: Any) -> None:
     with pytest.raises(InvalidError) as caught:
         parse_reference(written, OWN)
     assert caught.value.code == "invalid_lora_name"
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize("text", ["a" + "\u0315\u0300\u05ae" * 300_000, "\ufdfa" * 1_000_000])
+def test_a_text_that_is_slow_to_normalise_is_refused_for_its_length(text: str) -> None:
+    with pytest.raises(InvalidError) as caught:
+        lora_name(text)
+    assert caught.value.code == "invalid_lora_name"
+    assert "longer than" in caught.value.details["reason"]
+    with pytest.raises(InvalidError):
+        parse_reference(text, OWN)
+
+
+def test_a_name_is_measured_in_its_one_form() -> None:
+    typed = "\u1100\u1161\u11a8" * 66  # Hangul in parts
+    assert lora_name(typed + " " * 1000).name == "\uac01" * 66

@@ -39,6 +39,8 @@ def test_a_foreign_path_says_where_it_stands() -> None:
         f"{OTHER}. /style.safetensors",
         "USER-0~1\\style.safetensors",
         "loras/us4f2a~1/style.safetensors",
+        OTHER.replace("user", "us" + "\u200b" * 100_000 + "er") + "/style.safetensors",
+        "\U000e0041" + OTHER.replace("0a1b", "\U0001d7ec\U0001d4ea1\U0001d4eb"),
     ],
 )
 def test_every_spelling_of_a_foreign_folder_is_found(text: str) -> None:
@@ -76,6 +78,31 @@ def test_ones_own_folder_and_other_texts_pass(value: Any) -> None:
 )
 def test_nothing_is_hidden_by_nesting(value: Any) -> None:
     assert [path.value for path in found(value)] == [f"{OTHER}/a.safetensors"]
+
+
+@pytest.mark.parametrize("before", [*range(65_480, 65_540), 200_000])
+def test_the_end_of_a_long_text_is_read_too(before: int) -> None:
+    for blank in (" ", "\u00e9"):
+        assert found(blank * before + OTHER)
+        assert found(blank * before + "us4f2a~1/x")
+        assert not found(blank * before + OTHER + "0")
+        assert not found(blank * before + OWN)
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a" + "\u0315\u0300\u05ae" * 300_000,
+        "\ufdfa" * 500_000,
+        "us" * 1_000_000,
+        "user-0" * 300_000,
+    ],
+    ids=["accents", "ligatures", "us", "user"],
+)
+def test_a_text_that_is_slow_to_normalise_is_read_to_its_end(text: str) -> None:
+    assert not found(text)
+    assert found(f"{text} {OTHER}/x")
 
 
 def test_the_name_of_an_input_is_a_text_too() -> None:

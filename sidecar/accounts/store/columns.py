@@ -13,6 +13,7 @@ ACCOUNT = (
     accounts.c.email,
     accounts.c.role,
     accounts.c.supabase_id,
+    accounts.c.supabase_email,
     accounts.c.max_runs,
     accounts.c.max_bytes,
     accounts.c.created_at,

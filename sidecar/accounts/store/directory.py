@@ -53,6 +53,7 @@ class AccountDirectory:
             "email": account.email,
             "role": account.role.value,
             "supabase_id": account.supabase_id,
+            "supabase_email": account.supabase_email,
             "password_hash": password_hash,
             "created_at": account.created_at,
         }
@@ -64,6 +65,7 @@ class AccountDirectory:
         values = {
             "role": account.role.value,
             "supabase_id": account.supabase_id,
+            "supabase_email": account.supabase_email,
             "max_runs": account.max_runs,
             "max_bytes": account.max_bytes,
             "disabled_at": account.disabled_at,
@@ -74,6 +76,10 @@ class AccountDirectory:
     async def set_password(self, account_id: UUID, password_hash: str) -> None:
         """Write the hash."""
         await self._change(account_id, {"password_hash": password_hash})
+
+    async def set_supabase_email(self, account_id: UUID, email: str | None) -> None:
+        """Write what Supabase calls it."""
+        await self._change(account_id, {"supabase_email": email})
 
     async def seen(self, account_id: UUID, at: datetime) -> None:
         """Remember that it was here."""
@@ -104,7 +110,8 @@ class AccountDirectory:
         """Accounts, newest first."""
         query = sa.select(*ACCOUNT)
         if asked.q is not None:
-            query = query.where(accounts.c.email.icontains(asked.q, autoescape=True))
+            shown = sa.func.coalesce(accounts.c.email, accounts.c.supabase_email)
+            query = query.where(shown.icontains(asked.q, autoescape=True))
         rows = (await self._tx.execute(newest_first(query, accounts, asked))).all()
         page = cut(rows, asked, lambda row: Cursor(row.created_at, row.id))
         return page.map(account_of)
