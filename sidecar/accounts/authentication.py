@@ -169,7 +169,7 @@ class Authentication:
             await credentials.session_used(holder.credential, now, later)
 
     async def _acting(self, admin: Principal, wanted: str) -> Principal:
-        """An admin as somebody else, with that one's rights. The request is noted by ``identify``."""
+        """An admin as somebody else, with that one's rights; ``identify`` notes the request."""
         if admin.role is not Role.ADMIN:
             raise ForbiddenError("admins_only", "Only an admin may act for others.")
         if not admin.may(ACTS_FOR):
