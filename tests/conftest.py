@@ -125,10 +125,16 @@ def pytest_terminal_summary(
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Without a ComfyUI, skip what needs one; with one, give such tests the time it takes."""
+    """Without a ComfyUI, skip what needs one; with one, give such tests the time it takes.
+
+    Tests that share what is dear to make stay with one worker.
+    """
     for item in items:
+        if "tenancy" in item.path.parts:
+            item.add_marker(pytest.mark.xdist_group("tenancy"))
         if item.get_closest_marker("comfyui") is None:
             continue
+        item.add_marker(pytest.mark.xdist_group("comfyui"))
         item.add_marker(pytest.mark.timeout(300))
         if config.stash[COMFYUI] is None:
             item.add_marker(pytest.mark.skip(reason=NO_COMFYUI))

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from cloudflare_access import AUDIENCE, CloudflareAccess
 from command_line import carried_out
-from databases import PostgresStudios, migrated_file, sqlite_database
+from databases import HEAD, PostgresStudios, migrated_file, sqlite_database
 from signing_keys import HmacSecret
 from supabase_emulator import SupabaseEmulator
 from troubled_server import answering
@@ -52,7 +52,7 @@ async def test_a_whole_studio_is_well(tmp_path: Path, environment: dict[str, obj
     assert code == 0
     assert all(line.startswith("ok ") for lines in said.values() for line in lines)
     assert said["database"] == [
-        f"ok {tmp_path / 'atelier.db'} is at revision 0004, which is this version's."
+        f"ok {tmp_path / 'atelier.db'} is at revision {HEAD}, which is this version's."
     ]
     assert said["LoRA folder"][1] == "ok ComfyUI lists what lies in it."
     assert said["sign-in"] == ["ok Nobody signs in: everyone is one account."]
@@ -143,8 +143,12 @@ async def test_a_wrong_password_for_comfyui_fails(
 @pytest.mark.parametrize(
     ("revision", "level", "message"),
     [
-        ("0001", "warn", "is at revision 0001; the next start or `migrate` takes it to 0004."),
-        ("9999", "FAIL", "is at revision 9999, which this version does not know: it knows 0004."),
+        ("0001", "warn", f"is at revision 0001; the next start or `migrate` takes it to {HEAD}."),
+        (
+            "9999",
+            "FAIL",
+            f"is at revision 9999, which this version does not know: it knows {HEAD}.",
+        ),
     ],
 )
 async def test_a_file_of_another_version_is_told(

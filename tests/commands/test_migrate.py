@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from command_line import carried_out
-from databases import APP_ROLE, PostgresStudios, migrated_file
+from databases import APP_ROLE, HEAD, PostgresStudios, migrated_file
 from repository import ROOT
 from studio import drawing, settings_for
 from studio import studio as running_studio
@@ -38,9 +38,9 @@ def urls(postgres: PostgresStudios, name: str) -> dict[str, object]:
 async def test_a_file_is_made_and_then_left_as_it_is(tmp_path: Path) -> None:
     environment: dict[str, object] = {"ATELIER_DATA_DIR": tmp_path / "new" / "data"}
     code, said = await carried_out(migrate, "migrate", environment)
-    assert (code, said) == (0, "atelier.db held no studio, and is at revision 0004 now.\n")
+    assert (code, said) == (0, f"atelier.db held no studio, and is at revision {HEAD} now.\n")
     code, said = await carried_out(migrate, "migrate", environment)
-    assert (code, said) == (0, "atelier.db is at revision 0004 already.\n")
+    assert (code, said) == (0, f"atelier.db is at revision {HEAD} already.\n")
 
 
 async def test_a_file_that_a_sidecar_holds_is_refused(tmp_path: Path) -> None:
@@ -57,9 +57,9 @@ async def test_postgres_is_migrated_and_then_left_as_it_is(
 ) -> None:
     environment = urls(postgres, empty)
     code, said = await carried_out(migrate, "migrate", environment)
-    assert (code, said) == (0, "DATABASE_URL held no studio, and is at revision 0004 now.\n")
+    assert (code, said) == (0, f"DATABASE_URL held no studio, and is at revision {HEAD} now.\n")
     code, said = await carried_out(migrate, "migrate", environment)
-    assert (code, said) == (0, "DATABASE_URL is at revision 0004 already.\n")
+    assert (code, said) == (0, f"DATABASE_URL is at revision {HEAD} already.\n")
 
 
 async def test_postgres_needs_somebody_who_may(postgres: PostgresStudios, empty: str) -> None:
@@ -136,6 +136,6 @@ def test_a_database_of_a_newer_version_ends_a_command_with_one_line(
     assert done.stdout == ""
     assert done.stderr.splitlines()[-1] == (
         "atelier: The database is at revision 9999, which this version does not know: it knows"
-        " 0004. Use the version of Atelier that migrated it, or a newer one."
+        f" {HEAD}. Use the version of Atelier that migrated it, or a newer one."
     )
     assert "Traceback" not in done.stderr

@@ -8,12 +8,15 @@ from pathlib import Path
 import psycopg
 from postgres_server import PostgresServer
 
+from sidecar.database import migrations
 from sidecar.database.migrations import migrate, migrate_postgres
 from sidecar.database.postgres import opened
 from sidecar.database.sqlite import SqliteDatabase, async_engine, sync_engine
 
 APP_ROLE = "atelier_app"
 TEMPLATE = "atelier_template"
+HEAD = max(file.name[:4] for file in (Path(migrations.__file__).parent / "versions").glob("0*.py"))
+"""The revision of this version."""
 
 
 class PostgresStudios:
@@ -85,4 +88,4 @@ async def sqlite_database(file: Path) -> AsyncIterator[SqliteDatabase]:
         await engine.dispose()
 
 
-__all__ = ["APP_ROLE", "PostgresStudios", "migrated_file", "opened", "sqlite_database"]
+__all__ = ["APP_ROLE", "HEAD", "PostgresStudios", "migrated_file", "opened", "sqlite_database"]

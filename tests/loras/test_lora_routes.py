@@ -6,7 +6,7 @@ import io
 import json
 from collections.abc import AsyncIterator
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import aiohttp
 import pytest
@@ -22,6 +22,7 @@ from sidecar.loras.routes import LORAS, ROUTES
 
 Client = TestClient[web.Request, web.Application]
 URL = f"{BASE}/loras"
+NOBODYS = UUID(int=7)
 A, B = lora_bytes(1), lora_bytes(2)
 
 
@@ -280,11 +281,11 @@ async def test_an_unknown_lora_is_404_before_its_version_is_read(client: Client)
         ("GET", "?colour=red", 422),
         ("GET", "?cursor=x", 422),
         ("GET", "?q=%00", 422),
-        ("GET", f"/{uuid4()}/file", 404),
-        ("GET", f"/{uuid4()}/file?version=0", 422),
-        ("POST", f"/{uuid4()}/versions/1/restore", 404),
-        ("POST", f"/{uuid4()}/versions/x/restore", 404),
-        ("DELETE", f"/{uuid4()}", 404),
+        ("GET", f"/{NOBODYS}/file", 404),
+        ("GET", f"/{NOBODYS}/file?version=0", 422),
+        ("POST", f"/{NOBODYS}/versions/1/restore", 404),
+        ("POST", f"/{NOBODYS}/versions/x/restore", 404),
+        ("DELETE", f"/{NOBODYS}", 404),
     ],
 )
 async def test_what_is_not_there_or_not_understood_is_said(
