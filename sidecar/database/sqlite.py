@@ -20,6 +20,7 @@ from . import Transaction
 from .tables import dump_json
 
 BUSY_SECONDS = 30
+_MODE_TRIES, _MODE_PAUSE = 100, 0.02
 _SQLITE_FULL = 13
 """SQLITE_FULL of https://www.sqlite.org/rescode.html; the module names it from Python 3.11."""
 
@@ -29,9 +30,22 @@ def _configure(connection: Any, _record: Any) -> None:
     cursor = connection.cursor()
     cursor.execute(f"PRAGMA busy_timeout={BUSY_SECONDS * 1000}")
     cursor.execute("PRAGMA foreign_keys=ON")
-    cursor.execute("PRAGMA journal_mode=WAL")
+    _write_ahead(cursor)
     cursor.execute("PRAGMA synchronous=FULL")
     cursor.close()
+
+
+def _write_ahead(cursor: Any) -> None:
+    """The mode stays with the file. Two that set it at once do not wait for each other by
+    themselves, whatever the busy timeout."""
+    for _ in range(_MODE_TRIES):
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError:
+            time.sleep(_MODE_PAUSE)
+        else:
+            return
+    cursor.execute("PRAGMA journal_mode=WAL")
 
 
 def _begin_by_hand(connection: Any, _record: Any) -> None:

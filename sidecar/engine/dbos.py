@@ -44,11 +44,8 @@ class _Carrier:
     steps: RunSteps
     tasks: set[asyncio.Task[Go]] = field(default_factory=set)
     given_up: set[str] = field(default_factory=set)
-    """Attempts that ended with an error that DBOS could not record, or that was DBOS's own."""
-    carried: set[str] = field(default_factory=set)
-    """Attempts that this process is at."""
-    started: set[str] = field(default_factory=set)
-    """Attempts that were asked for and have not come to an end here."""
+    """Attempts that ended with an error that DBOS could not record, or that was DBOS's own: it may
+    take them for under way for ever."""
     closing: bool = False
 
     async def call(self, step: Callable[[], Awaitable[Go]]) -> str:
@@ -129,16 +126,7 @@ async def _give_up(run_id: str, attempt: int, reason: str) -> str:
 # None: a run that outlives many restarts is no reason to drop it; attempts are counted in its row.
 @DBOS.workflow(name="attempt", max_recovery_attempts=None)
 async def _attempt(run_id: str, attempt: int) -> None:
-    workflow_id, carrier = _id(run_id, attempt), _carrier()
-    carrier.carried.add(workflow_id)
-    try:
-        await _carry(carrier, run_id, attempt)
-    finally:
-        carrier.carried.discard(workflow_id)
-        carrier.started.discard(workflow_id)
-
-
-async def _carry(carrier: _Carrier, run_id: str, attempt: int) -> None:
+    carrier = _carrier()
     try:
         for step in (_prepare, _submit, _follow, _collect):
             if await step(run_id, attempt) != Go.ON:
@@ -154,6 +142,13 @@ async def _carry(carrier: _Carrier, run_id: str, attempt: int) -> None:
         except Exception:
             carrier.given_up.add(_id(run_id, attempt))
             raise
+    except asyncio.CancelledError:
+        raise
+    except BaseException:
+        # DBOS stops an attempt whose record is not as it left it, as after a failover that
+        # lost the last commits; for the next start it is still under way
+        carrier.given_up.add(_id(run_id, attempt))
+        raise
 
 
 class DbosEngine:
@@ -227,17 +222,9 @@ class DbosEngine:
         workflow_id = _id(run_id, attempt)
         if workflow_id in self._carrier.given_up:
             return False  # for DBOS it may still be under way: nobody carries it any more
-        was_started = workflow_id in self._carrier.started
-        self._carrier.started.add(workflow_id)
         with SetWorkflowID(workflow_id):
             handle = await DBOS.start_workflow_async(_attempt, run_id, attempt)
-        status = (await handle.get_status()).status
-        if status in _ENDED:
-            self._carrier.started.discard(workflow_id)
-            return False
-        # asked for some time ago, and for DBOS still under way, but nobody is at it: the database
-        # has forgotten what it was told, as after a failover that lost the last commits
-        return not was_started or workflow_id in self._carrier.carried
+        return (await handle.get_status()).status not in _ENDED
 
     async def forget(self, before_seconds: float) -> int:
         """See the Engine port."""
