@@ -6,6 +6,7 @@ the steps it calls hang on a module variable while an engine runs.
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -34,6 +35,8 @@ _ENDED = [
     WorkflowStatusString.MAX_RECOVERY_ATTEMPTS_EXCEEDED.value,
 ]
 _FORGET_AT_ONCE = 200
+RECORDED_SECONDS = 30.0
+"""After so long DBOS has recorded the end of an attempt, or never will."""
 _LAUNCH_PAUSES = (0.5, 1.0, 2.0, 4.0)
 
 
@@ -46,6 +49,8 @@ class _Carrier:
     given_up: set[str] = field(default_factory=set)
     """Attempts that ended with an error that DBOS could not record, or that was DBOS's own: it may
     take them for under way for ever."""
+    ended: dict[str, float] = field(default_factory=dict)
+    """When attempts came to an end here (``time.monotonic``); trimmed by ``forget``."""
     closing: bool = False
 
     async def call(self, step: Callable[[], Awaitable[Go]]) -> str:
@@ -69,6 +74,10 @@ class _Carrier:
         if self.closing:
             raise asyncio.CancelledError
         return await step()
+
+    def trim(self, before: float) -> None:
+        """Forget attempts that ended before then."""
+        self.ended = {name: at for name, at in self.ended.items() if at >= before}
 
     async def close(self) -> None:
         """Cancel what runs and wait until it has let go."""
@@ -149,6 +158,8 @@ async def _attempt(run_id: str, attempt: int) -> None:
         # lost the last commits; for the next start it is still under way
         carrier.given_up.add(_id(run_id, attempt))
         raise
+    finally:
+        carrier.ended[_id(run_id, attempt)] = time.monotonic()
 
 
 class DbosEngine:
@@ -224,10 +235,16 @@ class DbosEngine:
             return False  # for DBOS it may still be under way: nobody carries it any more
         with SetWorkflowID(workflow_id):
             handle = await DBOS.start_workflow_async(_attempt, run_id, attempt)
-        return (await handle.get_status()).status not in _ENDED
+        if (await handle.get_status()).status in _ENDED:
+            return False
+        # it ended here a while ago, and for DBOS is under way: the database has lost what it was
+        # told, as after a failover to a copy without the last commits
+        ended_at = self._carrier.ended.get(workflow_id, math.inf)
+        return time.monotonic() - ended_at < RECORDED_SECONDS
 
     async def forget(self, before_seconds: float) -> int:
         """See the Engine port."""
+        self._carrier.trim(time.monotonic() - max(before_seconds, RECORDED_SECONDS))
         limit = time.time() - before_seconds
         forgotten = 0
         while True:

@@ -216,6 +216,29 @@ async def test_an_attempt_that_dbos_cannot_record_is_over_and_the_run_is_not_giv
     assert steps.asked == ["prepare", "submit", "follow"]
 
 
+async def test_an_attempt_whose_end_the_database_has_lost_is_over(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = postgres.sync_engine(postgres_url)
+    stand = Stand(database, postgres.ENGINE_SCHEMA)
+    steps = Steps()
+    engine = stand.engine(steps)
+    async with engine.running():
+        await engine.start("run", 1)
+        await steps.wait()
+        await ended(engine)
+        with database.begin() as connection:  # as a copy without the last commits has it
+            connection.execute(
+                sa.text(
+                    "update atelier_dbos.workflow_status set status = 'PENDING', owner_xid = 'gone'"
+                )
+            )
+        assert await engine.start("run", 1)
+        monkeypatch.setattr("sidecar.engine.dbos.RECORDED_SECONDS", 0.0)
+        assert not await engine.start("run", 1)
+    database.dispose()
+
+
 async def test_of_two_on_one_database_each_recovers_its_own(postgres_url: str) -> None:
     database = postgres.sync_engine(postgres_url)
     mine, theirs, in_follow = Steps(), Steps(), asyncio.Event()
