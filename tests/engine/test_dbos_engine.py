@@ -194,21 +194,20 @@ def refuse_records(file: Path, *, refuse: bool) -> Go:
     return Go.ON
 
 
-async def test_an_attempt_that_nobody_carries_any_more_is_over(stand: Stand) -> None:
-    steps = Steps()
-    steps.special["follow"] = _lose
-    engine = stand.engine(steps)
-    async with engine.running():
-        assert await engine.start("run", 1)
-        await ended(engine)
-    assert steps.asked == ["prepare", "submit", "follow"]
+async def _lose() -> Go:
+    raise DBOSWorkflowConflictIDError("run/1")  # what a record says that has lost its owner
 
 
-async def test_an_attempt_that_dbos_cannot_record_is_over_and_the_run_is_not_given_up(
-    stand: Stand,
+async def _fail_to_record() -> Go:
+    raise sa.exc.OperationalError("insert", {}, Exception("read-only"))
+
+
+@pytest.mark.parametrize("trouble", [_lose, _fail_to_record])
+async def test_an_attempt_that_dbos_breaks_off_is_over_and_the_run_is_not_given_up(
+    stand: Stand, trouble: Callable[[], Awaitable[Go]]
 ) -> None:
     steps = Steps()
-    steps.special["follow"] = _fail_to_record
+    steps.special["follow"] = trouble
     engine = stand.engine(steps)
     async with engine.running():
         assert await engine.start("run", 1)
@@ -288,14 +287,6 @@ async def test_ended_attempts_are_forgotten_after_a_while(stand: Stand) -> None:
 
 async def _answer(go: Go) -> Go:
     return go
-
-
-async def _lose() -> Go:
-    raise DBOSWorkflowConflictIDError("run/1")  # what a record says that has lost its owner
-
-
-async def _fail_to_record() -> Go:
-    raise sa.exc.OperationalError("insert", {}, Exception("read-only"))
 
 
 async def _raise() -> Go:
