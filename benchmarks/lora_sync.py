@@ -7,6 +7,7 @@ In turn, the same bytes are synced by ``LoraSync.ensure`` and copied and hashed,
 
 import argparse
 import asyncio
+import hashlib
 import sys
 import tempfile
 import time
@@ -21,7 +22,7 @@ from processes import ROOT
 sys.path.insert(0, str(ROOT))  # the clone is not installed
 
 from sidecar.blobs.folder import FolderBlobs
-from sidecar.durable import opened, read_file
+from sidecar.durable import alongside, opened, read_file
 from sidecar.loras.models import LoraPin
 from sidecar.loras.sync import LoraSync
 
@@ -38,9 +39,11 @@ async def store(blobs: FolderBlobs, source: Path) -> LoraPin:
                 yield chunk
 
     key = f"user-{OWNER}/loras/big.safetensors"
-    kept = await blobs.put(key, chunks())
-    path = PurePosixPath(f"user-{OWNER}", f"big.{kept.sha256[:8]}.safetensors")
-    return LoraPin(UUID(int=2), "big", 1, kept.sha256, kept.size, key, path)
+    digest = hashlib.sha256()
+    size = await blobs.put(key, alongside(chunks(), digest.update))
+    sha256 = digest.hexdigest()
+    path = PurePosixPath(f"user-{OWNER}", f"big.{sha256[:8]}.safetensors")
+    return LoraPin(UUID(int=2), "big", 1, sha256, size, key, path)
 
 
 async def measure(folder: Path, megabytes: int, rounds: int) -> None:

@@ -42,7 +42,9 @@ async def opened_accounts(
 ) -> AsyncIterator[AccountsRoom]:
     """The room on this database; the threads that hash passwords end with the block."""
     ways, seconds = settings.auth, settings.session_seconds
-    quotas = Quotas(settings.user_runs, settings.user_bytes)
+    quotas = Quotas(
+        settings.user_runs, settings.user_bytes, settings.user_loras, settings.max_lora_bytes
+    )
     vouched = VouchedAccounts(database, clock, ids)
     passwords = Passwords()
     try:

@@ -15,6 +15,8 @@ from .http.errors import map_errors
 from .http.request_log import tag_requests
 from .http.routing import mount
 from .loras import routes as lora_routes
+from .loras.intake import LoraIntake
+from .loras.resolve import LoraResolver
 from .loras.service import LoraService
 from .outside import Outside, open_outside, open_providers
 from .principal import Credentials, Principal
@@ -153,21 +155,22 @@ def _wire_rooms(
     app[account_routes.ACCOUNTS] = room.accounts
     app[account_routes.USERS] = room.users
     workflows = WorkflowService(outside.database, clock, ids)
-    loras = LoraService(
+    loras = LoraResolver(outside.database, outside.comfyui)
+    admission = Admission(outside.comfyui, loras)
+    app[OUTSIDE] = outside
+    app[workflow_routes.WORKFLOWS] = workflows
+    app[lora_routes.LORAS] = LoraService(
+        outside.database, outside.blobs, outside.sync, outside.comfyui, clock
+    )
+    app[lora_routes.INTAKE] = LoraIntake(
         outside.database,
         outside.blobs,
-        outside.sync,
-        outside.comfyui,
         clock,
         ids,
         max_bytes=settings.max_lora_bytes,
         quotas=room.accounts.quotas_of,
         is_welcome=room.authentication.is_welcome,
     )
-    admission = Admission(outside.comfyui, loras)
-    app[OUTSIDE] = outside
-    app[workflow_routes.WORKFLOWS] = workflows
-    app[lora_routes.LORAS] = loras
     app[run_routes.BLOBS] = outside.blobs
     app[run_routes.RUNS] = RunService(
         outside.database,

@@ -70,6 +70,27 @@ async def drain(chunks: AsyncIterable[bytes], *takers: Callable[[bytes], object]
     return total
 
 
+async def alongside(
+    chunks: AsyncIterable[bytes], *takers: Callable[[bytes], object]
+) -> AsyncGenerator[bytes, None]:
+    """Pass every byte on, a batch at a time, and hand it to each taker too, in order.
+
+    The takers of a batch run in threads while whoever reads this works on the same batch; all have
+    ended when the next one is given out.
+    """
+    loop = asyncio.get_running_loop()
+    jobs: list[asyncio.Future[object]] = []
+    try:
+        async with aclosing(_batches(chunks)) as batches:
+            async for batch in batches:
+                await _results(jobs)
+                jobs = [loop.run_in_executor(None, taker, batch) for taker in takers]
+                yield batch
+        await _results(jobs)
+    finally:
+        await _ended(jobs)
+
+
 async def read_file(file: BinaryIO, length: int | None = None) -> AsyncIterator[bytes]:
     """Read on from where ``file`` stands, at most ``length`` bytes, a batch at a time."""
     while length is None or length > 0:

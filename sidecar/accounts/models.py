@@ -64,6 +64,8 @@ class Account:
     supabase_email: str | None = None
     max_runs: int | None = None
     max_bytes: int | None = None
+    max_loras: int | None = None
+    max_lora_bytes: int | None = None
     seen_at: datetime | None = None
     disabled_at: datetime | None = None
 
@@ -137,19 +139,20 @@ class SignedIn:
 
 
 class Quotas(NamedTuple):
-    """How many unfinished runs an account may have, and how many LoRA bytes (None: no limit)."""
+    """How many unfinished runs an account may have, how many LoRA bytes and LoRAs it may keep, and
+    how many bytes a LoRA's file may have. None: no limit."""
 
     max_runs: int
     max_bytes: int | None
+    max_loras: int | None = None
+    max_lora_bytes: int | None = None
 
     def of(self, account: Account | None) -> "Quotas":
         """Those of an account, where these are the studio's."""
         if account is None:
             return self
-        runs, size = account.max_runs, account.max_bytes
-        return Quotas(
-            self.max_runs if runs is None else runs, self.max_bytes if size is None else size
-        )
+        own = {name: getattr(account, name) for name in self._fields}
+        return self._replace(**{name: value for name, value in own.items() if value is not None})
 
 
 @dataclass(frozen=True)

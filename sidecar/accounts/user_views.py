@@ -27,6 +27,8 @@ class UserChange(BaseModel):
     disabled: bool | None = None
     max_runs: Annotated[int, Field(ge=0, lt=2**31)] | None = None
     max_bytes: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+    max_loras: Annotated[int, Field(ge=0, lt=2**31)] | None = None
+    max_lora_bytes: Annotated[int, Field(ge=0, lt=2**63)] | None = None
 
     @model_validator(mode="after")
     def _null_clears_quotas_alone(self) -> "UserChange":
@@ -47,7 +49,7 @@ class UsageView(BaseModel):
 
 
 class UserView(AccountView):
-    """An account as admins see it. ``max_runs`` and ``max_bytes`` are its own quotas; null: the
+    """An account as admins see it. What begins with ``max_`` are its own quotas; null: the
     studio's. ``quotas`` are those that hold. ``supabase_email`` is what Supabase says, which nobody
     may have proved."""
 
@@ -59,6 +61,8 @@ class UserView(AccountView):
     disabled_at: datetime | None
     max_runs: int | None
     max_bytes: int | None
+    max_loras: int | None
+    max_lora_bytes: int | None
     quotas: dict[str, int | None]
     usage: UsageView
 

@@ -206,7 +206,7 @@ class UserService:
 def _changed(account: Account, change: UserChange, at: datetime) -> Account:
     given = change.model_fields_set
     values: dict[str, Any] = {
-        name: getattr(change, name) for name in ("max_runs", "max_bytes") if name in given
+        name: getattr(change, name) for name in Quotas._fields if name in given
     }
     if change.role is not None:
         values["role"] = Role(change.role)

@@ -5,9 +5,10 @@ by us and never reused for other bytes. A blob is visible whole or not at all.
 """
 
 import re
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -15,11 +16,12 @@ _FORBIDDEN = re.compile(r"[\\:\x00-\x1f\x7f]")
 
 
 @dataclass(frozen=True)
-class StoredBlob:
-    """What was stored: size in bytes, sha256 in lower-case hex."""
+class BlobEntry:
+    """A blob in a listing: size in bytes, and when it was stored by the store's own clock."""
 
+    key: str
     size: int
-    sha256: str
+    stored_at: datetime
 
 
 def checked_key(key: str) -> str:
@@ -43,8 +45,11 @@ class BlobStore(Protocol):
     when it has no room; a key that ``checked_key`` refuses is a ValueError.
     """
 
-    async def put(self, key: str, chunks: AsyncIterable[bytes]) -> StoredBlob:
-        """Store a stream. An error or cancellation leaves nothing under the key."""
+    async def put(self, key: str, chunks: AsyncIterable[bytes]) -> int:
+        """Store a stream, and answer its size in bytes.
+
+        An error or cancellation, of the stream or of the store, leaves nothing under the key.
+        """
 
     def spool(self) -> AbstractAsyncContextManager[Path]:
         """A free path for a file that may be adopted; what is there at the end is removed."""
@@ -55,7 +60,11 @@ class BlobStore(Protocol):
     def open(
         self, key: str, start: int = 0, length: int | None = None
     ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
-        """Read a byte range, by default all of it. NotFoundError("blob") on entering."""
+        """Read a byte range, by default all of it. NotFoundError("blob") on entering.
+
+        It ends after fewer bytes only where the blob does: a connection that breaks is an
+        UnavailableError("blobs") in the middle.
+        """
 
     async def size(self, key: str) -> int | None:
         """Size in bytes, or None when there is no such blob."""
@@ -63,5 +72,16 @@ class BlobStore(Protocol):
     async def delete(self, key: str) -> None:
         """Remove a blob; nothing happens when it is not there."""
 
-    def keys(self, prefix: str) -> AsyncIterator[str]:
-        """Every key that starts with the prefix, in no particular order."""
+    def entries(self, prefix: str) -> AsyncIterator[BlobEntry]:
+        """Every blob whose key starts with the prefix, in no particular order."""
+
+    async def link(self, key: str, filename: str, seconds: int) -> str | None:
+        """A URL that needs no credentials and downloads the blob as ``filename`` until so many
+        seconds from now; None where the store has no such links."""
+
+    async def sweep_parts(self, before: datetime, *, dry_run: bool) -> Sequence[str]:
+        """Remove what puts that began before then and never ended have left in the store, and
+        name it. With ``dry_run`` nothing is removed."""
+
+    async def check(self) -> None:
+        """Answer when blobs can be written and read."""

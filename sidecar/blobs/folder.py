@@ -5,11 +5,11 @@ and durable.
 """
 
 import errno
-import hashlib
 import os
 import shutil
-from collections.abc import AsyncIterable, AsyncIterator, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Iterator, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, suppress
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
@@ -27,7 +27,7 @@ from ..durable import (
     sync_folder,
 )
 from ..errors import NotFoundError
-from . import StoredBlob, checked_key
+from . import BlobEntry, checked_key
 
 INCOMING = ".incoming"
 
@@ -44,16 +44,15 @@ class FolderBlobs:
         with _translated():
             await in_thread(self._clean)
 
-    async def put(self, key: str, chunks: AsyncIterable[bytes]) -> StoredBlob:
+    async def put(self, key: str, chunks: AsyncIterable[bytes]) -> int:
         """See BlobStore."""
         target = self._path(key)
-        digest = hashlib.sha256()
         with _translated():
             async with self.spool() as part:
                 async with new_file(part) as file:
-                    size = await drain(chunks, file.write, digest.update)
+                    size = await drain(chunks, file.write)
                 await in_thread(land, part, target)
-        return StoredBlob(size, digest.hexdigest())
+        return size
 
     @asynccontextmanager
     async def spool(self) -> AsyncIterator[Path]:
@@ -110,12 +109,27 @@ class FolderBlobs:
         with _translated():
             await in_thread(self._delete, path)
 
-    async def keys(self, prefix: str) -> AsyncIterator[str]:
+    async def entries(self, prefix: str) -> AsyncIterator[BlobEntry]:
         """See BlobStore."""
         with _translated():
             found = await in_thread(lambda: list(self._walk(prefix)))
-        for key in found:
-            yield key
+        for entry in found:
+            yield entry
+
+    async def link(self, key: str, filename: str, seconds: int) -> str | None:  # noqa: ARG002
+        """See BlobStore: a folder is served by nobody but us."""
+        return None
+
+    async def sweep_parts(self, before: datetime, *, dry_run: bool) -> Sequence[str]:
+        """See BlobStore. Those of an earlier process went when this one started."""
+        with _translated():
+            return await in_thread(self._sweep, before.timestamp(), dry_run)
+
+    async def check(self) -> None:
+        """See BlobStore."""
+        with _translated():
+            async with self.spool() as part, new_file(part):
+                pass
 
     def _path(self, key: str) -> Path:
         return self._root.joinpath(*checked_key(key).split("/"))
@@ -139,16 +153,30 @@ class FolderBlobs:
             except OSError:
                 return  # not empty
 
-    def _walk(self, prefix: str) -> Iterator[str]:
+    def _sweep(self, before: float, dry_run: bool) -> list[str]:
+        stale = []
+        for part in self._incoming.iterdir():
+            with suppress(FileNotFoundError):  # it has just ended
+                if part.stat().st_mtime < before:
+                    stale.append(f"{INCOMING}/{part.name}")
+                    if not dry_run:
+                        part.unlink()
+        return stale
+
+    def _walk(self, prefix: str) -> Iterator[BlobEntry]:
         above, _, _ = prefix.rpartition("/")
         top = self._path(above) if above else self._root
         for folder, folders, names in os.walk(top):
             if Path(folder) == self._root:
                 folders[:] = [name for name in folders if name != INCOMING]
             for name in names:
-                key = (Path(folder) / name).relative_to(self._root).as_posix()
+                file = Path(folder) / name
+                key = file.relative_to(self._root).as_posix()
                 if key.startswith(prefix):
-                    yield key
+                    with suppress(FileNotFoundError):  # deleted at this moment
+                        found = file.stat()
+                        stored_at = datetime.fromtimestamp(found.st_mtime, timezone.utc)
+                        yield BlobEntry(key, found.st_size, stored_at)
 
 
 def _translated() -> AbstractContextManager[None]:

@@ -17,11 +17,21 @@ from ..principal import Principal
 from . import catalog_checks as checks
 from .postgres import MEMBER_ROLE, SCHEMA, PostgresDatabase
 from .postgres_errors import code_of, reason
-from .tables import metadata, workflows
+from .tables import loras, metadata, workflows
 
 _DENIED = "42501"
 _NO_ROLE = "22023"
 _NEVER = "false"
+_GRANTED = "((s.grantee_id IS NULL) OR (s.grantee_id = ( SELECT auth.uid() AS uid)))"
+_SHARED = {
+    "comfyui_lora_shares": _GRANTED.replace("s.", ""),
+    **{
+        table: "(EXISTS ( SELECT\n   FROM atelier.comfyui_lora_shares s\n"
+        f"  WHERE ((s.lora_id = {table}.{key}) AND {_GRANTED})))"
+        for table, key in (("comfyui_lora_models", "id"), ("comfyui_lora_versions", "lora_id"))
+    },
+}
+"""What shows rows of others to whom they are shared with, word for word as Postgres writes it."""
 _WHENEVER = datetime(2000, 1, 1, tzinfo=timezone.utc)
 
 
@@ -57,8 +67,8 @@ async def holes(database: PostgresDatabase) -> list[str]:
 async def probe(database: PostgresDatabase, new_id: NewId = new_id) -> list[str]:
     """What row-level security lets through when it is tried; nothing of it stays.
 
-    Somebody who does not exist makes a workflow; somebody else then looks into every table, and
-    tries to change it and to make one more for the first.
+    Somebody who does not exist makes a workflow and a LoRA; somebody else then looks into every
+    table, and tries to change what is there and to make one more for the first.
     """
     ann, ben = Principal(new_id()), Principal(new_id())
     async with database.as_login() as connection:
@@ -72,13 +82,15 @@ async def probe(database: PostgresDatabase, new_id: NewId = new_id) -> list[str]
                 raise
             return [f"tried: {reason(error)}"]
         found = []
-        if not await _may(connection, _new_workflow(ann, new_id)):
-            found.append(f"tried: {MEMBER_ROLE} cannot insert a workflow of its own")
+        for row in (_new_workflow(ann, new_id), _new_lora(ann, new_id)):
+            if not await _may(connection, row):
+                found.append(f"tried: {MEMBER_ROLE} cannot insert into {row.table.name} for itself")
         await database.become(connection, ben)
         found += [f"tried: {line}" for line in await _reach(connection, read, ann, new_id)]
         await database.become(connection, ann)
-        if not found and not await _sees(connection, workflows.name):
-            found.append(f"tried: {MEMBER_ROLE} does not see its own workflow")
+        for name in (workflows.name, loras.name):
+            if not found and not await _sees(connection, name, ann):
+                found.append(f"tried: {MEMBER_ROLE} does not see its own row in {name}")
         return found
 
 
@@ -89,7 +101,7 @@ async def _reach(
     found = [
         f"somebody without a row saw one in {name}"
         for name in read
-        if await _sees(connection, name)
+        if await _sees(connection, name, other)
     ]
     if await _may(connection, workflows.update().values(description="taken")):
         found.append(f"somebody changed another's row in {workflows.name}")
@@ -111,9 +123,27 @@ def _new_workflow(owner: Principal, new_id: NewId) -> sa.Insert:
     )
 
 
-async def _sees(connection: AsyncConnection, name: str) -> bool:
-    """Whether this table shows any row at all."""
-    rows = sa.select(sa.literal(1)).select_from(sa.table(name, schema=SCHEMA)).limit(1)
+def _new_lora(owner: Principal, new_id: NewId) -> sa.Insert:
+    lora_id = new_id()
+    return loras.insert().values(
+        id=lora_id,
+        owner_id=owner.id,
+        name=f"never committed {lora_id}",
+        stem=f"never committed {lora_id}",
+        tags=[],
+        trigger_words=[],
+        head_version=0,
+        created_at=_WHENEVER,
+        updated_at=_WHENEVER,
+    )
+
+
+async def _sees(connection: AsyncConnection, name: str, owner: Principal) -> bool:
+    """Whether this table shows any row at all; one of the owner's, where others may be shared."""
+    table = sa.table(name, sa.column("owner_id", sa.Uuid), schema=SCHEMA)
+    rows = sa.select(sa.literal(1)).select_from(table).limit(1)
+    if name in _SHARED:
+        rows = rows.where(table.c.owner_id == owner.id)
     return await _may(connection, rows)
 
 
@@ -168,6 +198,8 @@ def _flaws(policy: sa.Row[Any]) -> Iterator[str]:
     if policy.is_of_another:
         yield f"is for {', '.join(policy.roles)}, which the login may become"
     if not {"PUBLIC", MEMBER_ROLE} & set(policy.roles):
+        return
+    if policy.command == "r" and policy.sees == _SHARED.get(policy.table_name):
         return
     if policy.command != "a" and not _binds(policy.sees, has_owner=policy.has_owner):
         yield "shows rows of others"

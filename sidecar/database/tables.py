@@ -70,6 +70,8 @@ accounts = sa.Table(
     sa.Column("supabase_email", sa.Text),
     sa.Column("max_runs", sa.Integer),
     sa.Column("max_bytes", sa.BigInteger),
+    sa.Column("max_loras", sa.Integer),
+    sa.Column("max_lora_bytes", sa.BigInteger),
     sa.Column("created_at", UtcDateTime, nullable=False),
     sa.Column("seen_at", UtcDateTime),
     sa.Column("disabled_at", UtcDateTime),
@@ -161,7 +163,9 @@ loras = sa.Table(
     sa.Column("base_model", sa.Text),
     sa.Column("trigger_words", Json, nullable=False),
     sa.Column("head_version", sa.Integer, nullable=False),
+    sa.Column("last_version", sa.Integer, nullable=False, server_default="0"),
     sa.Column("preview_key", sa.Text),
+    sa.Column("preview_type", sa.Text),
     sa.Column("created_at", UtcDateTime, nullable=False),
     sa.Column("updated_at", UtcDateTime, nullable=False),
     sa.Index("ix_comfyui_lora_models_page", "owner_id", "created_at", "id"),
@@ -179,6 +183,7 @@ lora_versions = sa.Table(
     sa.Column("autov3", sa.String(12), nullable=False),
     sa.Column("bytes", sa.BigInteger, nullable=False),
     sa.Column("object_key", sa.Text, nullable=False),
+    sa.Column("filename", sa.Text, nullable=False),
     sa.Column("source", sa.String(20), nullable=False),
     sa.Column("source_ref", sa.Text),
     sa.Column("metadata", Json, nullable=False),
@@ -189,6 +194,51 @@ lora_versions = sa.Table(
     ),
     sa.Index("ix_comfyui_lora_versions_owner", "owner_id", "lora_id", "version"),
     sa.Index("ix_comfyui_lora_versions_sha256", "owner_id", "sha256"),
+    sa.Index("ix_comfyui_lora_versions_autov3", "owner_id", "autov3"),
+    sa.Index("ix_comfyui_lora_versions_filename", "owner_id", "filename"),
+)
+
+lora_shares = sa.Table(
+    "comfyui_lora_shares",
+    metadata,
+    sa.Column("id", sa.Uuid, primary_key=True),
+    sa.Column("lora_id", sa.Uuid, nullable=False),
+    sa.Column("owner_id", sa.Uuid, nullable=False),
+    sa.Column("grantee_id", sa.Uuid),  # null: everyone
+    sa.Column("can_download", sa.Boolean, nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.ForeignKeyConstraint(
+        ["lora_id", "owner_id"], ["comfyui_lora_models.id", "comfyui_lora_models.owner_id"]
+    ),
+    sa.Index("ix_comfyui_lora_shares_owner", "owner_id", "lora_id"),
+    sa.Index("ix_comfyui_lora_shares_grantee", "grantee_id", "lora_id"),
+    sa.Index("uq_comfyui_lora_shares_grantee", "lora_id", "grantee_id", unique=True),
+    sa.Index(
+        "uq_comfyui_lora_shares_everyone",
+        "lora_id",
+        unique=True,
+        sqlite_where=sa.text("grantee_id IS NULL"),
+        postgresql_where=sa.text("grantee_id IS NULL"),
+    ),
+)
+
+uploads = sa.Table(
+    "uploads",
+    metadata,
+    sa.Column("id", sa.Uuid, primary_key=True),
+    sa.Column("owner_id", sa.Uuid, nullable=False),
+    sa.Column("worker_id", sa.Text, nullable=False),
+    sa.Column("length", sa.BigInteger, nullable=False),
+    sa.Column("metadata", ExactJson, nullable=False),
+    sa.Column("state", sa.String(10), nullable=False),
+    sa.Column("lora_id", sa.Uuid),
+    sa.Column("lora_version", sa.Integer),
+    sa.Column("error", Json),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("expires_at", UtcDateTime, nullable=False),
+    sa.Index("ix_uploads_owner", "owner_id", "created_at", "id"),
+    sa.Index("ix_uploads_worker", "worker_id", "state"),
+    sa.Index("ix_uploads_expires_at", "expires_at"),
 )
 
 runs = sa.Table(
@@ -204,6 +254,7 @@ runs = sa.Table(
     sa.Column("prompt", ExactJson, nullable=False),
     sa.Column("extra_data", ExactJson, nullable=False),
     sa.Column("loras", Json, nullable=False),
+    sa.Column("warnings", Json, nullable=False, server_default=sa.text("'[]'")),
     sa.Column("worker_id", sa.Text),
     sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
     sa.Column("progress", Json),

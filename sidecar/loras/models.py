@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from enum import Enum
 from pathlib import PurePosixPath
 from typing import Annotated, Any, TypeAlias
 from uuid import UUID
@@ -11,7 +12,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, RootModel, StringConstraints
 
 from ..database.pages import Page, PageQuery
-from .names import pinned_path
+from .names import owner_of
 from .safetensors import auto_v2
 from .trainer_metadata import TrainerMetadata, TriggerWord
 
@@ -31,8 +32,9 @@ Tags: TypeAlias = Annotated[list[Tag], Field(max_length=50)]
 class LoraPin:
     """One stored version, as a run holds on to it.
 
-    ``path`` is where its file is below ComfyUI's LoRA folder, with ``/``:
-    ``user-<uuid>/<stem>.<sha8>.safetensors``. ``bytes`` is the size; ``sha256`` lower-case hex.
+    ``path`` is where its file is below ComfyUI's LoRA folder, with ``/``, in the folder of whoever
+    runs it: ``user-<uuid>/<stem>.<sha8>.safetensors``. ``bytes`` is the size; ``sha256`` lower-case
+    hex.
     """
 
     lora_id: UUID
@@ -43,10 +45,27 @@ class LoraPin:
     object_key: str
     path: PurePosixPath
 
+    @property
+    def owner_id(self) -> UUID:
+        """Whose LoRA it is; whoever it is shared with may run it."""
+        return owner_of(self.object_key)
+
+
+class VersionState(str, Enum):
+    """Whether a version's bytes are what was uploaded, as far as anybody has noticed."""
+
+    STORED = "stored"
+    DAMAGED = "damaged"
+
 
 @dataclass(frozen=True)
 class LoraVersion:
-    """One stored file. ``autov3`` as in ``safetensors.CheckedFile``; ``bytes`` is its size."""
+    """One stored file.
+
+    ``autov3`` as in ``safetensors.CheckedFile``; ``bytes`` is its size; ``filename`` is what it is
+    called on ComfyUI's disk, ``<stem>.<sha8>.safetensors`` with the stem that its LoRA had then.
+    ``object_key`` is where the blob store has it, and tells nothing.
+    """
 
     lora_id: UUID
     version: int
@@ -54,6 +73,8 @@ class LoraVersion:
     autov3: str
     bytes: int
     object_key: str
+    filename: str
+    state: VersionState
     metadata: TrainerMetadata
     created_at: datetime
 
@@ -71,8 +92,8 @@ class Lora:
     created_at: datetime
     updated_at: datetime
 
-    def pin(self, version: LoraVersion | None = None) -> LoraPin:
-        """Hold on to a version, by default the head."""
+    def pin(self, folder: str, version: LoraVersion | None = None) -> LoraPin:
+        """Hold on to a version, by default the head, for whose LoRA folder this is."""
         held = version or self.head
         return LoraPin(
             self.id,
@@ -81,16 +102,18 @@ class Lora:
             held.sha256,
             held.bytes,
             held.object_key,
-            pinned_path(held.object_key),
+            PurePosixPath(folder, held.filename),
         )
 
 
 @dataclass(frozen=True)
 class LoraDetail:
-    """A LoRA with its stored versions, newest first, and whether ComfyUI's disk has the head."""
+    """A LoRA with its versions, newest first; where the head's file is below ComfyUI's LoRA folder,
+    and whether it is there now."""
 
     lora: Lora
     versions: Sequence[LoraVersion]
+    path: PurePosixPath
     synced: bool
 
 
@@ -138,13 +161,15 @@ class TriggerWordView(BaseModel):
 
 
 class LoraVersionView(BaseModel):
-    """One file. Hashes in lower-case hex, size in bytes."""
+    """One file. Hashes in lower-case hex, size in bytes. ``damaged``: the store gives other bytes
+    than were uploaded; uploading the file again mends it."""
 
     version: int
     bytes: int
     sha256: str
     autov2: str
     autov3: str
+    state: VersionState
     created_at: datetime
 
     @classmethod
@@ -156,6 +181,7 @@ class LoraVersionView(BaseModel):
             sha256=version.sha256,
             autov2=auto_v2(version.sha256),
             autov3=version.autov3,
+            state=version.state,
             created_at=version.created_at,
         )
 
@@ -173,6 +199,7 @@ class LoraSummary(BaseModel):
     sha256: str
     autov2: str
     autov3: str
+    state: VersionState
     base_model: str | None
     rank: int | None
     trigger_words: list[TriggerWordView]
@@ -206,7 +233,7 @@ class LoraView(LoraSummary):
             asdict(lora.head.metadata)
             | _summary(lora)
             | {
-                "path": str(lora.pin().path),
+                "path": str(detail.path),
                 "synced": detail.synced,
                 "versions": [LoraVersionView.of(version) for version in detail.versions],
             }

@@ -14,15 +14,7 @@ MAX_PARTS = 20
 FILE_FIELD = "file"
 _READ_BYTES = 1 << 18
 # Besides the file: boundaries, part headers and the other fields.
-_OVERHEAD_BYTES = 2 << 20
-
-
-def refuse_longer(request: web.Request, max_bytes: int) -> None:
-    """Refuse a body that cannot hold an allowed file, before it is sent."""
-    if (request.content_length or 0) > max_bytes + _OVERHEAD_BYTES:
-        raise TooLargeError(
-            "lora_too_large", f"{max_bytes} bytes are allowed.", {"max_bytes": max_bytes}
-        )
+OVERHEAD_BYTES = 2 << 20
 
 
 async def upload_parts(request: web.Request) -> UploadParts:

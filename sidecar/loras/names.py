@@ -7,7 +7,6 @@ are called, so that ``Style`` and ``style`` collide on every database and every 
 import re
 import unicodedata
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Any
 from uuid import UUID
 
@@ -50,9 +49,9 @@ class FileReference:
 
 @dataclass(frozen=True)
 class PinnedReference:
-    """The caller's own pinned file, by the object key that its version has."""
+    """A file in the caller's own folder, by its name there."""
 
-    object_key: str
+    filename: str
 
 
 def lora_name(text: str) -> LoraName:
@@ -75,15 +74,19 @@ def stem_of(name: str) -> str:
     return unicodedata.normalize("NFC", folded)
 
 
-def object_key(owner_id: UUID, stem: str, sha256: str) -> str:
-    """Where a version's bytes are kept."""
-    return f"user-{owner_id}/loras/{stem}.{sha256[:8]}{SUFFIX}"
+def object_key(owner_id: UUID, new_id: UUID) -> str:
+    """Where the bytes of a new version are kept; never used for others."""
+    return f"user-{owner_id}/loras/{new_id}{SUFFIX}"
 
 
-def pinned_path(key: str) -> PurePosixPath:
-    """Where the file of an object key is below ComfyUI's LoRA folder."""
-    folder, _, file = key.split("/")
-    return PurePosixPath(folder, file)
+def owner_of(key: str) -> UUID:
+    """Whose an object key is."""
+    return UUID(key.partition("/")[0].removeprefix("user-"))
+
+
+def filename(stem: str, sha256: str) -> str:
+    """What a version's file is called on ComfyUI's disk."""
+    return f"{stem}.{sha256[:8]}{SUFFIX}"
 
 
 def is_in_user_folder(path: str) -> bool:
@@ -110,7 +113,7 @@ def parse_reference(value: Any, own_folder: str) -> FileReference | PinnedRefere
     if any(unicodedata.category(c) in ("Cc", "Cs") for c in value):
         raise _invalid(value)
     if len(segments) > 1 and segments[0].casefold() == own_folder:
-        return PinnedReference(f"{own_folder}/loras/{'/'.join(segments[1:])}")
+        return PinnedReference("/".join(segments[1:]))
     if len(segments) > 1:
         return FileReference(path, None)
     bare = path[: -len(SUFFIX)] if path.casefold().endswith(SUFFIX) else path

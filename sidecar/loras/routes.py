@@ -6,11 +6,13 @@ from ..http.bodies import path_id, path_number, read_json, read_query, reply
 from ..http.files import Download, send_file
 from ..http.keys import principal_of
 from ..http.routing import Part, Route
+from .intake import LoraIntake, Taken
 from .models import LoraChange, LoraList, LoraNames, LoraQuery, LoraView, VersionQuery
-from .multipart import refuse_longer, upload_parts
+from .multipart import OVERHEAD_BYTES, upload_parts
 from .service import LoraService
 
 LORAS = web.AppKey("loras", LoraService)
+INTAKE = web.AppKey("lora_intake", LoraIntake)
 
 _FILE = Part("file", "file", required=True, note="A .safetensors file.")
 _TAGS = "A JSON list of texts, or words between commas."
@@ -18,10 +20,10 @@ _TAGS = "A JSON list of texts, or words between commas."
 
 async def add(request: web.Request) -> web.Response:
     """Store a LoRA, or the next version of one."""
-    loras = request.app[LORAS]
-    refuse_longer(request, loras.max_bytes)
-    detail, created = await loras.add(principal_of(request), upload_parts(request))
-    return reply(LoraView.of_detail(detail), status=201 if created else 200)
+    principal, intake = principal_of(request), request.app[INTAKE]
+    await _refuse_unaffordable(request, intake)
+    taken = await intake.add(principal, upload_parts(request))
+    return await _taken(request, taken)
 
 
 async def page(request: web.Request) -> web.Response:
@@ -68,12 +70,11 @@ async def file(request: web.Request) -> web.StreamResponse:
 
 async def add_version(request: web.Request) -> web.Response:
     """Store a further version."""
-    loras = request.app[LORAS]
-    refuse_longer(request, loras.max_bytes)
-    detail, created = await loras.add_version(
-        principal_of(request), path_id(request, "lora"), upload_parts(request)
-    )
-    return reply(LoraView.of_detail(detail), status=201 if created else 200)
+    principal, intake = principal_of(request), request.app[INTAKE]
+    lora_id = path_id(request, "lora")
+    await _refuse_unaffordable(request, intake)
+    taken = await intake.add_version(principal, lora_id, upload_parts(request))
+    return await _taken(request, taken)
 
 
 async def restore(request: web.Request) -> web.Response:
@@ -84,6 +85,18 @@ async def restore(request: web.Request) -> web.Response:
         path_number(request, "lora_version", "version"),
     )
     return reply(LoraView.of_detail(restored))
+
+
+async def _refuse_unaffordable(request: web.Request, intake: LoraIntake) -> None:
+    """Before the bytes are sent, where a request says how many they are."""
+    if request.content_length is not None:
+        least = max(0, request.content_length - OVERHEAD_BYTES)
+        await intake.refuse_unaffordable(principal_of(request), least)
+
+
+async def _taken(request: web.Request, taken: Taken) -> web.Response:
+    detail = await request.app[LORAS].get(principal_of(request), taken.lora_id)
+    return reply(LoraView.of_detail(detail), status=201 if taken.created else 200)
 
 
 ROUTES: tuple[Route, ...] = (

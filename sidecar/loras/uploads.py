@@ -1,18 +1,16 @@
-"""An upload as it arrives: its fields, and its file checked on the way to a spool."""
+"""A form as it arrives: its fields, and its file on the way to where it is kept."""
 
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ..durable import disk_errors, new_file
-from ..errors import InvalidError, StorageFullError
+from ..errors import InvalidError
 from .models import Description, Tags, Text
 from .names import LoraName, lora_name
-from .safetensors import CheckedFile, check
+from .safetensors import CheckedFile
 from .trainer_metadata import TrainerMetadata, read_metadata
 
 
@@ -79,7 +77,7 @@ def _listed(text: str) -> Any:
 
 @dataclass(frozen=True)
 class Upload:
-    """A whole, valid file in a spool, and what came with it."""
+    """A whole, valid file, and what came with it."""
 
     fields: LoraFields
     filename: str | None
@@ -104,14 +102,13 @@ class Upload:
 
 async def receive(
     parts: UploadParts,
-    spool: Path,
-    max_bytes: int,
+    store: Callable[[AsyncIterator[bytes]], Awaitable[CheckedFile]],
     read_fields: Callable[[dict[str, str]], LoraFields],
 ) -> Upload:
-    """Take the parts in any order; the file goes to ``spool``, durably.
+    """Take the parts in any order; the file goes to ``store``, which checks it.
 
-    Each field is refused as soon as it has arrived. Raises what ``safetensors.check`` and
-    ``read_fields`` raise, and InvalidError("invalid_body") for a missing or second part.
+    Each field is refused as soon as it has arrived. Raises what ``store`` and ``read_fields``
+    raise, and InvalidError("invalid_body") for a missing or second part.
     """
     texts: dict[str, str] = {}
     fields = read_fields(texts)
@@ -122,7 +119,7 @@ async def receive(
             if file is not None:
                 raise invalid_form({"file": "Given twice"})
             filename = part.filename
-            file = await _store(part, spool, max_bytes)
+            file = await store(part.chunks)
         elif part.name in texts:
             raise invalid_form({part.name: "Given twice"})
         else:
@@ -146,19 +143,3 @@ def no_field(texts: dict[str, str]) -> LoraFields:
     if texts:
         raise invalid_form(dict.fromkeys(texts, "Extra inputs are not permitted"))
     return LoraFields()
-
-
-async def _store(part: FilePart, spool: Path, max_bytes: int) -> CheckedFile:
-    with disk_errors("blobs", "The folder that keeps files cannot be used."):
-        async with new_file(spool) as out:
-            return await check(part.chunks, out.write, max_bytes)
-
-
-def refuse_too_much(needed: int, quota: int | None) -> None:
-    """StorageFullError("quota_exceeded") when so many bytes are more than the quota; None: none."""
-    if quota is not None and needed > quota:
-        raise StorageFullError(
-            "quota_exceeded",
-            f"Your LoRAs would take {needed} bytes; {quota} are allowed.",
-            {"needed_bytes": needed, "max_bytes": quota},
-        )

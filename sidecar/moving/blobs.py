@@ -65,7 +65,7 @@ class FileMove:
         StorageFullError and UnavailableError("blobs") when the target takes no more: what is there
         by then stays, whole.
         """
-        found = [key async for key in self._source.keys("")]
+        found = [entry.key async for entry in self._source.entries("")]
         self._files.ignored += [key for key in found if not _is_key(key)]
         wanted = sorted({*filter(_is_key, found), *_keys(self._named, self._files)})
         self._total = len(wanted)

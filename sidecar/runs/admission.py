@@ -8,7 +8,7 @@ from typing import Any
 from ..comfyui import ComfyUI, ObjectInfo, Prompt
 from ..errors import ForbiddenError, InvalidError, TimedOutError, UnavailableError
 from ..loras.models import LoraPin
-from ..loras.service import LoraService
+from ..loras.resolve import LoraResolver
 from ..principal import Principal
 from ..workflows.graph import (
     DeclaredInput,
@@ -41,7 +41,7 @@ class Admitted:
 class Admission:
     """Decides what may run, and as what."""
 
-    def __init__(self, comfyui: ComfyUI, loras: LoraService) -> None:
+    def __init__(self, comfyui: ComfyUI, loras: LoraResolver) -> None:
         self._comfyui = comfyui
         self._loras = loras
 

@@ -1,10 +1,12 @@
 """Keeping what a run made: every output is streamed from ComfyUI into blobs."""
 
+import hashlib
 from collections.abc import AsyncIterator
 from pathlib import PurePosixPath
 
-from ..blobs import BlobStore, StoredBlob
+from ..blobs import BlobStore
 from ..comfyui import ComfyUI
+from ..durable import alongside
 from ..engine import Go
 from ..errors import NotFoundError
 from ..principal import Principal
@@ -89,7 +91,7 @@ class Collector:
             suffix = ""
         folder = Principal(run.owner_id).folder
         key = f"{folder}/runs/{run.id}/{run.attempts}-{index}{suffix}"
-        stored = await self._patience.repeat(
+        size, sha256 = await self._patience.repeat(
             run.id, lambda: self._patience.while_running(run.id, self._store(key, reported))
         )
         content_type = content_type_of(reported.filename)
@@ -99,17 +101,22 @@ class Collector:
             filename=reported.filename,
             type=type_of(content_type),
             content_type=content_type,
-            bytes=stored.size,
-            sha256=stored.sha256,
+            bytes=size,
+            sha256=sha256,
             key=key,
             folder=reported.folder,
         )
 
-    async def _store(self, key: str, reported: Reported) -> StoredBlob:
+    async def _store(self, key: str, reported: Reported) -> tuple[int, str]:
+        """Keep the bytes; how many they are, and their sha256."""
+        digest = hashlib.sha256()
         if reported.file is None:
-            return await self._blobs.put(key, _once((reported.text or "").encode()))
-        async with self._comfyui.open_file(reported.file) as chunks:
-            return await self._blobs.put(key, chunks)
+            text = (reported.text or "").encode()
+            size = await self._blobs.put(key, alongside(_once(text), digest.update))
+        else:
+            async with self._comfyui.open_file(reported.file) as chunks:
+                size = await self._blobs.put(key, alongside(chunks, digest.update))
+        return size, digest.hexdigest()
 
 
 def _missing(reported: Reported) -> RunError:

@@ -11,7 +11,7 @@ from ..comfyui import PARTIAL, ComfyUI
 from ..database import Database
 from ..errors import InvalidError, NotFoundError, UnauthenticatedError
 from ..loras.models import LoraPin
-from ..loras.service import LoraService
+from ..loras.resolve import LoraResolver
 from ..loras.sync import LoraSync
 from ..principal import SYSTEM, Principal
 from .admission import Admission
@@ -34,7 +34,7 @@ class EditorRuns:
         database: Database,
         comfyui: ComfyUI,
         admission: Admission,
-        loras: LoraService,
+        loras: LoraResolver,
         sync: LoraSync,
         journal: RunJournal,
         clock: Clock,

@@ -157,7 +157,8 @@ class RunService:
         async with self._database.transaction(principal) as tx:
             if not await RunStore(tx).delete(run_id):
                 raise ConflictError("run_unfinished", "Cancel the run before you delete it.")
-        for key in [key async for key in self._blobs.keys(f"{principal.folder}/runs/{run.id}/")]:
+        kept = self._blobs.entries(f"{principal.folder}/runs/{run.id}/")
+        for key in [entry.key async for entry in kept]:
             await self._blobs.delete(key)
 
     async def output(self, principal: Principal, run_id: UUID, index: int) -> Output:

@@ -37,7 +37,7 @@ async def test_nothing_is_visible_before_it_is_whole(tmp_path: Path) -> None:
     async def source() -> AsyncIterator[bytes]:
         for _ in range(3):
             yield b"x" * (1 << 20)
-            seen.append({key async for key in blobs.keys("")})
+            seen.append({entry.key async for entry in blobs.entries("")})
 
     await blobs.put("user-1/a", source())
     assert seen == [set()] * 3

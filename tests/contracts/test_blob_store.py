@@ -31,7 +31,7 @@ async def read(blobs: BlobStore, key: str, start: int = 0, length: int | None = 
 
 
 async def keys(blobs: BlobStore, prefix: str = "") -> set[str]:
-    return {key async for key in blobs.keys(prefix)}
+    return {entry.key async for entry in blobs.entries(prefix)}
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,9 @@ from sidecar.accounts.models import Quotas
 from sidecar.comfyui.client import connected
 from sidecar.comfyui.stand_in import StandIn, serving
 from sidecar.database import Database
-from sidecar.loras.models import LoraDetail
+from sidecar.loras.intake import LoraIntake
+from sidecar.loras.models import LoraDetail, LoraPin
+from sidecar.loras.resolve import LoraResolver
 from sidecar.loras.service import LoraService
 from sidecar.loras.sync import LoraSync
 from sidecar.loras.uploads import FilePart, TextPart, UploadParts
@@ -26,9 +28,11 @@ BEN = Principal(UUID(int=2))
 
 @dataclass
 class Library:
-    """The service, and what it works on."""
+    """The services, and what they work on."""
 
     service: LoraService
+    intake: LoraIntake
+    resolver: LoraResolver
     database: Database
     blobs: AlteredBlobs
     sync: LoraSync
@@ -44,7 +48,14 @@ class Library:
     ) -> tuple[LoraDetail, bool]:
         """Upload a file as ``who``."""
         self.clock.tick()
-        return await self.service.add(who, form(data, filename, texts))
+        taken = await self.intake.add(who, form(data, filename, texts))
+        return await self.service.get(who, taken.lora_id), taken.created
+
+    async def pinned(self, name: str = "style", who: Principal = ANN) -> LoraPin:
+        """What a name of the library stands for."""
+        found = (await self.resolver.pin(who, [name]))[name]
+        assert isinstance(found, LoraPin)
+        return found
 
     def share(self, name: str) -> None:
         """Put a file into ComfyUI's folder, as its operator would."""
@@ -54,7 +65,7 @@ class Library:
 
     async def keys(self) -> set[str]:
         """Every blob."""
-        return {key async for key in self.blobs.keys("")}
+        return {entry.key async for entry in self.blobs.entries("")}
 
 
 async def form(data: bytes, filename: str | None, texts: Mapping[str, str]) -> UploadParts:
@@ -88,15 +99,25 @@ async def opened_library(
         async def is_welcome(who: Principal) -> bool:
             return who.id not in gone
 
-        service = LoraService(
+        intake = LoraIntake(
             database,
             blobs,
-            sync,
-            comfyui,
             clock,
             uuid4,
             max_bytes=MAX_BYTES,
             quotas=quotas_of,
             is_welcome=is_welcome,
         )
-        yield Library(service, database, blobs, sync, stand_in, clock, loras_dir, quotas, gone)
+        yield Library(
+            LoraService(database, blobs, sync, comfyui, clock),
+            intake,
+            LoraResolver(database, comfyui),
+            database,
+            blobs,
+            sync,
+            stand_in,
+            clock,
+            loras_dir,
+            quotas,
+            gone,
+        )

@@ -54,8 +54,8 @@ def test_a_name_that_some_system_cannot_keep_is_refused(typed: str) -> None:
         ("anime\\x.safetensors", FileReference("anime/x.safetensors", None)),
         ("anime/user-made/x", FileReference("anime/user-made/x", None)),
         ("user-portrait.safetensors", FileReference("user-portrait.safetensors", "user-portrait")),
-        (f"{OWN}/s.0a1b2c3d.safetensors", PinnedReference(f"{OWN}/loras/s.0a1b2c3d.safetensors")),
-        (f"{OWN}\\s.0a1b2c3d.safetensors", PinnedReference(f"{OWN}/loras/s.0a1b2c3d.safetensors")),
+        (f"{OWN}/s.0a1b2c3d.safetensors", PinnedReference("s.0a1b2c3d.safetensors")),
+        (f"{OWN}\\s.0a1b2c3d.safetensors", PinnedReference("s.0a1b2c3d.safetensors")),
     ],
 )
 def test_a_reference_is_read_with_either_separator(written: str, expected: object) -> None:

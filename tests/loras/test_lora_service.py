@@ -164,7 +164,7 @@ async def test_a_crash_before_the_bytes_are_stored_shows_nothing_and_blocks_noth
     assert await names(library) == []
     assert await library.service.names(ANN) == []
     with pytest.raises(InvalidError, match="style"):
-        await library.service.pin(ANN, ["style"])
+        await library.resolver.pin(ANN, ["style"])
     other, _ = await library.upload(B)
     assert other.lora.head.version == 2
     same, created = await library.upload(A)
@@ -204,12 +204,12 @@ async def test_a_restored_version_is_the_head(library: Library) -> None:
 
 async def test_a_renamed_lora_keeps_its_files_and_pinned_paths(library: Library) -> None:
     first, _ = await library.upload(A)
-    path = str(first.lora.pin().path)
+    path = str(first.lora.pin(ANN.folder).path)
     await library.service.edit(ANN, first.lora.id, LoraChange(name="New"))
-    found = await library.service.pin(ANN, ["new", path])
+    found = await library.resolver.pin(ANN, ["new", path])
     assert found["new"] == found[path]
     with pytest.raises(InvalidError):
-        await library.service.pin(ANN, ["style"])
+        await library.resolver.pin(ANN, ["style"])
 
 
 async def test_a_name_that_is_taken_is_refused_in_any_case(library: Library) -> None:
@@ -225,7 +225,7 @@ async def test_a_name_that_is_taken_is_refused_in_any_case(library: Library) -> 
 async def test_deleting_removes_rows_blobs_and_files(library: Library) -> None:
     detail, _ = await library.upload(A)
     await library.upload(B)
-    path = await library.sync.ensure(detail.lora.pin())
+    path = await library.sync.ensure(detail.lora.pin(ANN.folder))
     await library.service.delete(ANN, detail.lora.id)
     assert await library.keys() == set()
     assert not path.exists()
@@ -245,7 +245,7 @@ async def test_bytes_that_another_lora_shares_outlive_a_delete(library: Library)
 @pytest.mark.parametrize("status", [Status.QUEUED, Status.PREPARING, Status.RUNNING])
 async def test_a_lora_that_a_run_needs_cannot_be_deleted(library: Library, status: Status) -> None:
     detail, _ = await library.upload(A)
-    run = some_run(library.clock.now(), ANN.id, status=status, loras=(detail.lora.pin(),))
+    run = some_run(library.clock.now(), ANN.id, status=status, loras=(detail.lora.pin(ANN.folder),))
     async with library.database.transaction(ANN) as tx:
         await RunStore(tx).add(run)
     with pytest.raises(ConflictError) as caught:
@@ -256,7 +256,7 @@ async def test_a_lora_that_a_run_needs_cannot_be_deleted(library: Library, statu
 
 async def test_a_finished_run_does_not_keep_its_lora(library: Library) -> None:
     detail, _ = await library.upload(A)
-    pins = (detail.lora.pin(),)
+    pins = (detail.lora.pin(ANN.folder),)
     run = some_run(library.clock.now(), ANN.id, status=Status.SUCCEEDED, loras=pins)
     async with library.database.transaction(ANN) as tx:
         await RunStore(tx).add(run)
@@ -313,7 +313,7 @@ async def test_names_are_the_own_ones_then_the_shared_files(library: Library) ->
     await library.upload(A, "Old.safetensors")
     new, _ = await library.upload(B, "New.safetensors")
     await library.upload(C, "foreign.safetensors", BEN)
-    await library.sync.ensure(new.lora.pin())
+    await library.sync.ensure(new.lora.pin(ANN.folder))
     library.share("shared.safetensors")
     library.share("anime/x.safetensors")
     found = await library.service.names(ANN)
@@ -335,10 +335,10 @@ async def test_names_in_a_prompt_become_pins_or_shared_files(library: Library) -
     first, _ = await library.upload(A)
     second, _ = await library.upload(B)
     library.share("anime/x.safetensors")
-    old = str(first.lora.pin().path)
+    old = str(first.lora.pin(ANN.folder).path)
     written = ["style", "Style.safetensors", old, old.replace("/", "\\"), "anime/x", "anime\\x"]
-    found = await library.service.pin(ANN, written)
-    assert found["style"] == found["Style.safetensors"] == second.lora.pin()
+    found = await library.resolver.pin(ANN, written)
+    assert found["style"] == found["Style.safetensors"] == second.lora.pin(ANN.folder)
     for path in (old, old.replace("/", "\\")):
         pinned = found[path]
         assert isinstance(pinned, LoraPin)
@@ -350,37 +350,37 @@ async def test_names_in_a_prompt_become_pins_or_shared_files(library: Library) -
 async def test_comfyui_is_not_asked_for_what_the_library_has(library: Library) -> None:
     await library.upload(A)
     library.comfyui.answer_status = 500
-    await library.service.pin(ANN, ["style"])
+    await library.resolver.pin(ANN, ["style"])
     with pytest.raises(AtelierError):
-        await library.service.pin(ANN, ["style", "other"])
+        await library.resolver.pin(ANN, ["style", "other"])
 
 
 async def test_every_name_that_cannot_be_used_is_named(library: Library) -> None:
     await library.upload(A)
     foreign = f"{BEN.folder}/x.0a1b2c3d.safetensors"
     with pytest.raises(ForbiddenError) as forbidden:
-        await library.service.pin(ANN, ["style", "../x", foreign, "user-z/x", "missing"])
+        await library.resolver.pin(ANN, ["style", "../x", foreign, "user-z/x", "missing"])
     assert forbidden.value.code == "foreign_lora"
     assert forbidden.value.details == {"names": [foreign, "user-z/x"]}
     with pytest.raises(InvalidError) as invalid:
-        await library.service.pin(ANN, ["style", "../x", "", "x" * 300, "missing"])
+        await library.resolver.pin(ANN, ["style", "../x", "", "x" * 300, "missing"])
     assert invalid.value.code == "invalid_lora_name"
     assert invalid.value.details == {"names": ["../x", "", "x" * 300]}
     own = f"{ANN.folder}/style.00000000.safetensors"
     with pytest.raises(InvalidError) as missing:
-        await library.service.pin(ANN, ["style", "x", "anime/y.safetensors", own])
+        await library.resolver.pin(ANN, ["style", "x", "anime/y.safetensors", own])
     assert missing.value.code == "lora_not_found"
     assert missing.value.details == {"names": ["x", "anime/y.safetensors", own]}
 
 
 async def test_a_foreign_file_that_comfyui_lists_is_never_a_shared_one(library: Library) -> None:
     bens, _ = await library.upload(A, "secret.safetensors", BEN)
-    await library.sync.ensure(bens.lora.pin())
-    for written in ("secret", "secret.safetensors", bens.lora.pin().path.name):
+    await library.sync.ensure(bens.lora.pin(BEN.folder))
+    for written in ("secret", "secret.safetensors", bens.lora.pin(BEN.folder).path.name):
         with pytest.raises(InvalidError, match="secret"):
-            await library.service.pin(ANN, [written])
+            await library.resolver.pin(ANN, [written])
     with pytest.raises(ForbiddenError):
-        await library.service.pin(ANN, [str(bens.lora.pin().path)])
+        await library.resolver.pin(ANN, [str(bens.lora.pin(BEN.folder).path)])
 
 
 async def test_nobody_sees_or_changes_what_is_another_s(library: Library) -> None:
@@ -396,12 +396,12 @@ async def test_nobody_sees_or_changes_what_is_another_s(library: Library) -> Non
         service.edit(BEN, lora_id, LoraChange(name="mine")),
         service.restore(BEN, lora_id, 1),
         service.delete(BEN, lora_id),
-        service.add_version(BEN, lora_id, form(B, "x", {})),
+        library.intake.add_version(BEN, lora_id, form(B, "x", {})),
     ):
         with pytest.raises(NotFoundError):
             await attempt
     with pytest.raises(InvalidError):
-        await service.pin(BEN, ["style"])
+        await library.resolver.pin(BEN, ["style"])
     unchanged = await service.get(ANN, lora_id)
     assert unchanged == detail
 
@@ -421,4 +421,4 @@ async def test_a_lora_is_shown_while_comfyui_s_folder_is_broken(library: Library
     library.loras_dir.write_bytes(b"a file")
     assert not (await library.service.get(ANN, detail.lora.id)).synced
     with pytest.raises(UnavailableError):
-        await library.sync.ensure(detail.lora.pin())
+        await library.sync.ensure(detail.lora.pin(ANN.folder))

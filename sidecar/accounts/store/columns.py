@@ -16,6 +16,8 @@ ACCOUNT = (
     accounts.c.supabase_email,
     accounts.c.max_runs,
     accounts.c.max_bytes,
+    accounts.c.max_loras,
+    accounts.c.max_lora_bytes,
     accounts.c.created_at,
     accounts.c.seen_at,
     accounts.c.disabled_at,

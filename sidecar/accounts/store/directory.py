@@ -68,6 +68,8 @@ class AccountDirectory:
             "supabase_email": account.supabase_email,
             "max_runs": account.max_runs,
             "max_bytes": account.max_bytes,
+            "max_loras": account.max_loras,
+            "max_lora_bytes": account.max_lora_bytes,
             "disabled_at": account.disabled_at,
         }
         with self._tx.unique_or(_exists()):

@@ -1,7 +1,6 @@
 """The SQL of LoRAs and their versions. Every statement names the owner.
 
-A version is ``pending`` until its bytes are in the blob store; only ``stored`` ones are shown. A
-LoRA without a stored version (``head_version`` 0) is shown to nobody either.
+A version is written when its bytes are in the blob store.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,15 +12,15 @@ from uuid import UUID
 import sqlalchemy as sa
 from pydantic import TypeAdapter
 
-from ..database import Transaction
-from ..database.pages import Cursor, Page, cut, has_tag, newest_first
-from ..database.tables import lora_versions, loras, runs
-from ..errors import ConflictError
-from .models import Lora, LoraQuery, LoraVersion
-from .names import LoraName, stem_of
-from .trainer_metadata import TrainerMetadata
+from ...database import Transaction
+from ...database.pages import Cursor, Page, cut, has_tag, newest_first
+from ...database.tables import lora_shares, lora_versions, loras
+from ...errors import ConflictError
+from ..models import Lora, LoraQuery, LoraVersion, VersionState
+from ..names import LoraName
+from ..names import stem_of as folded
+from ..trainer_metadata import TrainerMetadata
 
-_UNFINISHED = ("queued", "preparing", "running")
 _metadata = TypeAdapter(TrainerMetadata)
 
 
@@ -43,7 +42,7 @@ class LoraStore:
         query = self._own(_shown())
         if asked.q is not None:
             query = query.where(
-                loras.c.stem.contains(stem_of(asked.q), autoescape=True)
+                loras.c.stem.contains(folded(asked.q), autoescape=True)
                 | loras.c.description.icontains(asked.q, autoescape=True)
             )
         if asked.tag is not None:
@@ -57,7 +56,7 @@ class LoraStore:
         """Every name, newest first."""
         query = (
             sa.select(loras.c.name)
-            .where(self._tx.mine(loras), loras.c.head_version > 0)
+            .where(self._tx.mine(loras))
             .order_by(loras.c.created_at.desc(), loras.c.id.desc())
         )
         return (await self._tx.execute(query)).scalars().all()
@@ -68,83 +67,74 @@ class LoraStore:
         found = [_lora(row) for row in (await self._tx.execute(query)).all()]
         return {lora.stem: lora for lora in found}
 
-    async def by_object_key(self, keys: Iterable[str]) -> dict[str, tuple[Lora, LoraVersion]]:
-        """The stored versions that have one of these keys, each with its LoRA."""
+    async def by_filename(self, filenames: Iterable[str]) -> dict[str, tuple[Lora, LoraVersion]]:
+        """The versions whose files are called so on disk, each with its LoRA.
+
+        Two LoRAs may have had the same name with the same bytes: then it is one of them.
+        """
         query = sa.select(*_VERSION).where(
-            self._tx.mine(lora_versions),
-            lora_versions.c.state == "stored",
-            lora_versions.c.object_key.in_(list(keys)),
+            self._tx.mine(lora_versions), lora_versions.c.filename.in_(list(filenames))
         )
         found = {}
         for row in (await self._tx.execute(query)).all():
             lora = await self.get(row.lora_id)
             if lora is not None:
-                found[row.object_key] = (lora, _version(row))
+                found[row.filename] = (lora, _version(row))
         return found
 
     async def version(self, lora_id: UUID, version: int) -> LoraVersion | None:
-        """A stored version, or None."""
-        query = sa.select(*_VERSION).where(
-            *self._of(lora_id),
-            lora_versions.c.state == "stored",
-            lora_versions.c.version == version,
-        )
+        """A version, or None."""
+        query = sa.select(*_VERSION).where(*self._of(lora_id), lora_versions.c.version == version)
         row = (await self._tx.execute(query)).one_or_none()
         return None if row is None else _version(row)
 
     async def versions(self, lora_id: UUID) -> Sequence[LoraVersion]:
-        """The stored versions, newest first."""
+        """All of them, newest first."""
         query = (
-            sa.select(*_VERSION)
-            .where(*self._of(lora_id), lora_versions.c.state == "stored")
-            .order_by(lora_versions.c.version.desc())
+            sa.select(*_VERSION).where(*self._of(lora_id)).order_by(lora_versions.c.version.desc())
         )
         return [_version(row) for row in (await self._tx.execute(query)).all()]
 
-    async def with_sha256(self, lora_id: UUID, sha256: str) -> tuple[LoraVersion, bool] | None:
-        """The version, stored or pending, that has these bytes, and whether it is stored."""
+    async def with_sha256(self, lora_id: UUID, sha256: str) -> LoraVersion | None:
+        """The version that has these bytes."""
         query = (
-            sa.select(*_VERSION, lora_versions.c.state)
+            sa.select(*_VERSION)
             .where(*self._of(lora_id), lora_versions.c.sha256 == sha256)
-            .order_by(lora_versions.c.state.desc(), lora_versions.c.version.desc())
+            .order_by(lora_versions.c.version.desc())
             .limit(1)
         )
         row = (await self._tx.execute(query)).one_or_none()
-        return None if row is None else (_version(row), row.state == "stored")
+        return None if row is None else _version(row)
 
-    async def sha256s_under(self, key: str) -> set[str]:
-        """The bytes that versions, stored or pending, keep or will keep under this key."""
+    async def sha256s_called(self, filename: str) -> set[str]:
+        """The bytes of the versions whose files are called so on disk."""
         query = sa.select(lora_versions.c.sha256).where(
-            self._tx.mine(lora_versions), lora_versions.c.object_key == key
+            self._tx.mine(lora_versions), lora_versions.c.filename == filename
         )
         return set((await self._tx.execute(query)).scalars().all())
 
-    async def bytes_kept(self) -> int:
-        """The bytes of all versions, on their way or stored."""
-        total = sa.select(sa.func.coalesce(sa.func.sum(lora_versions.c.bytes), 0))
-        found = await self._tx.execute(total.where(self._tx.mine(lora_versions)))
-        return int(found.scalar_one())
+    async def kept(self) -> tuple[int, int]:
+        """How many LoRAs there are, and the bytes of all their versions."""
+        count = sa.select(sa.func.count()).where(self._tx.mine(loras)).scalar_subquery()
+        total = sa.select(count, sa.func.coalesce(sa.func.sum(lora_versions.c.bytes), 0))
+        row = (await self._tx.execute(total.where(self._tx.mine(lora_versions)))).one()
+        found: tuple[Any, ...] = tuple(row)
+        return int(found[0]), int(found[1])
 
-    async def is_pinned(self, lora_id: UUID) -> bool:
-        """Whether an unfinished run holds on to it."""
-        query = sa.select(
-            sa.exists().where(
-                self._tx.mine(runs),
-                runs.c.status.in_(_UNFINISHED),
-                sa.cast(runs.c.loras, sa.Text).contains(str(lora_id)),
-            )
-        )
-        return bool((await self._tx.execute(query)).scalar_one())
-
-    async def claim(self, name: LoraName, new_id: UUID, at: datetime) -> UUID:
-        """The id of the LoRA with this stem, shown or not; made, unshown, where there is none.
-
-        ConflictError("lora_name_taken") when another upload makes it at this moment.
-        """
-        query = sa.select(loras.c.id).where(self._tx.mine(loras), loras.c.stem == name.stem)
+    async def with_stem(self, stem: str) -> UUID | None:
+        """The id of the LoRA with this stem."""
+        query = sa.select(loras.c.id).where(self._tx.mine(loras), loras.c.stem == stem)
         found: UUID | None = (await self._tx.execute(query)).scalar_one_or_none()
-        if found is not None:
-            return found
+        return found
+
+    async def stem_of(self, lora_id: UUID) -> str:
+        """The stem of a LoRA that is there."""
+        query = sa.select(loras.c.stem).where(self._tx.mine(loras), loras.c.id == lora_id)
+        return str((await self._tx.execute(query)).scalar_one())
+
+    async def add(self, name: LoraName, new_id: UUID, at: datetime) -> None:
+        """Make a LoRA, to which this transaction adds a version. ConflictError("lora_name_taken")
+        when another upload makes it at this moment."""
         values = {
             "id": new_id,
             "owner_id": self._owner,
@@ -158,37 +148,32 @@ class LoraStore:
         }
         with self._tx.unique_or(_name_taken(name.name)):
             await self._tx.execute(loras.insert().values(values))
-        return new_id
 
-    async def add_pending(self, version: LoraVersion, source: str) -> LoraVersion:
-        """Say that bytes are on their way; the answer has the version's number, which is the next.
+    async def add_version(
+        self, version: LoraVersion, source: str, source_ref: str | None
+    ) -> LoraVersion:
+        """Write a version whose bytes are stored; the answer has its number, which is the next.
 
-        ConflictError("lora_changed") when another upload takes that number at this moment.
+        The number of a deleted one is not given again.
         """
-        newest = sa.select(sa.func.coalesce(sa.func.max(lora_versions.c.version), 0)).where(
-            *self._of(version.lora_id)
-        )
-        numbered = replace(version, version=(await self._tx.execute(newest)).scalar_one() + 1)
+        mine = (self._tx.mine(loras), loras.c.id == version.lora_id)
+        count = loras.update().where(*mine).values(last_version=loras.c.last_version + 1)
+        await self._tx.execute(count)
+        newest = await self._tx.execute(sa.select(loras.c.last_version).where(*mine))
+        numbered = replace(version, version=newest.scalar_one())
         values = {name: getattr(numbered, name) for name in _VERSION_FIELDS}
         values["metadata"] = _metadata.dump_python(numbered.metadata, mode="json")
-        values |= {"owner_id": self._owner, "source": source, "state": "pending"}
-        changed = ConflictError("lora_changed", "Another upload changed it at this moment.")
-        with self._tx.unique_or(changed):
-            await self._tx.execute(lora_versions.insert().values(values))
+        values |= {"owner_id": self._owner, "source": source, "source_ref": source_ref}
+        await self._tx.execute(lora_versions.insert().values(values))
         return numbered
 
-    async def mark_stored(self, version: LoraVersion) -> bool:
-        """Say that the bytes have arrived; False when somebody said so before, or deleted it."""
-        change = (
+    async def set_bytes(self, version: LoraVersion, object_key: str, state: VersionState) -> None:
+        """Say where a version's bytes are, and how."""
+        await self._tx.execute(
             lora_versions.update()
-            .where(
-                *self._of(version.lora_id),
-                lora_versions.c.version == version.version,
-                lora_versions.c.state == "pending",
-            )
-            .values(state="stored")
+            .where(*self._of(version.lora_id), lora_versions.c.version == version.version)
+            .values(object_key=object_key, state=state)
         )
-        return (await self._tx.execute(change)).rowcount == 1
 
     async def make_head(self, version: LoraVersion, at: datetime) -> None:
         """Let the LoRA stand for this version, and show what that file says about itself."""
@@ -220,30 +205,18 @@ class LoraStore:
         with self._tx.unique_or(_name_taken("" if name is None else name.name)):
             await self._change(lora_id, **values)
 
-    async def delete(self, lora_id: UUID) -> set[str]:
-        """Remove a LoRA with all its versions; the object keys that nothing names any more."""
-        query = sa.select(lora_versions.c.object_key).where(*self._of(lora_id))
-        keys = set((await self._tx.execute(query)).scalars().all())
-        await self._tx.execute(lora_versions.delete().where(*self._of(lora_id)))
+    async def delete(self, lora_id: UUID) -> None:
+        """Remove a LoRA with all its versions and shares."""
+        for table in (lora_shares, lora_versions):
+            await self._tx.execute(
+                table.delete().where(self._tx.mine(table), table.c.lora_id == lora_id)
+            )
         await self._tx.execute(loras.delete().where(self._tx.mine(loras), loras.c.id == lora_id))
-        return {key for key in keys if not await self.sha256s_under(key)}
 
-    async def forget_abandoned(self, before: datetime) -> None:
-        """Remove what uploads that a crash ended before then left: nobody was ever shown it."""
+    async def delete_version(self, lora_id: UUID, version: int) -> None:
+        """Remove one version, which must not be the head."""
         await self._tx.execute(
-            lora_versions.delete().where(
-                self._tx.mine(lora_versions),
-                lora_versions.c.state == "pending",
-                lora_versions.c.created_at < before,
-            )
-        )
-        await self._tx.execute(
-            loras.delete().where(
-                self._tx.mine(loras),
-                loras.c.head_version == 0,
-                loras.c.created_at < before,
-                ~sa.exists().where(lora_versions.c.lora_id == loras.c.id),
-            )
+            lora_versions.delete().where(*self._of(lora_id), lora_versions.c.version == version)
         )
 
     def _own(self, query: sa.Select[Any]) -> sa.Select[Any]:
@@ -270,21 +243,23 @@ def _shown() -> sa.Select[Any]:
         lora_versions,
         (lora_versions.c.lora_id == loras.c.id)
         & (lora_versions.c.version == loras.c.head_version)
-        & (lora_versions.c.owner_id == loras.c.owner_id)
-        & (lora_versions.c.state == "stored"),
+        & (lora_versions.c.owner_id == loras.c.owner_id),
     )
 
 
 def _lora(row: sa.Row[Any]) -> Lora:
     values = row._mapping
     head = {name: values[f"head_{name}"] for name in _VERSION_FIELDS}
-    head["metadata"] = _metadata.validate_python(head["metadata"])
-    return Lora(head=LoraVersion(**head), **{name: values[name] for name in _LORA_FIELDS})
+    return Lora(head=_checked(head), **{name: values[name] for name in _LORA_FIELDS})
 
 
 def _version(row: sa.Row[Any]) -> LoraVersion:
-    values = {name: row._mapping[name] for name in _VERSION_FIELDS}
+    return _checked({name: row._mapping[name] for name in _VERSION_FIELDS})
+
+
+def _checked(values: dict[str, Any]) -> LoraVersion:
     values["metadata"] = _metadata.validate_python(values["metadata"])
+    values["state"] = VersionState(values["state"])
     return LoraVersion(**values)
 
 
