@@ -9,6 +9,7 @@ import errno
 import os
 import sys
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterator
+from concurrent.futures import Executor
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -42,9 +43,12 @@ def disk_errors(system: str, message: str) -> Iterator[None]:
         raise UnavailableError(system, message) from error
 
 
-async def in_thread(function: Callable[..., T], *args: Any) -> T:
-    """Run blocking code in a thread, to its end, whether this is cancelled or not."""
-    job = asyncio.get_running_loop().run_in_executor(None, partial(function, *args))
+async def in_thread(function: Callable[..., T], *args: Any, pool: Executor | None = None) -> T:
+    """Run blocking code in a thread, to its end, whether this is cancelled or not.
+
+    Without ``pool`` it is one of the event loop's own threads.
+    """
+    job = asyncio.get_running_loop().run_in_executor(pool, partial(function, *args))
     await _ended([job])
     return job.result()
 

@@ -9,7 +9,9 @@ import aiohttp
 import sqlalchemy as sa
 
 from .blobs import BlobStore
-from .blobs.folder import FolderBlobs
+from .blobs.folder import INCOMING, FolderBlobs
+from .blobs.s3 import S3Blobs
+from .blobs.s3_client import S3Address
 from .clock import Clock, new_id
 from .comfyui import ComfyUI
 from .comfyui.client import connected
@@ -95,8 +97,7 @@ async def open_outside(settings: Settings, stack: AsyncExitStack) -> Outside:
     database = await stack.enter_async_context(opened_database(settings))
     engine_database = _engine_database(settings)
     stack.callback(engine_database.dispose)
-    blobs = FolderBlobs(settings.data_dir / "blobs")
-    await blobs.clean()
+    blobs = await stack.enter_async_context(opened_blobs(settings))
     sync = LoraSync(blobs, settings.loras_dir)
     await sync.clean()
     password, token = settings.comfyui_web_password, settings.pack_token
@@ -136,6 +137,42 @@ async def opened_database(settings: Settings) -> AsyncIterator[Database]:
         yield sqlite.SqliteDatabase(engine)
     finally:
         await engine.dispose()
+
+
+@asynccontextmanager
+async def opened_blobs(settings: Settings) -> AsyncIterator[BlobStore]:
+    """Where files are kept. An S3 store may be away: that shows when it is asked for something."""
+    folder = settings.data_dir / "blobs"
+    address = s3_address(settings)
+    if address is None:
+        blobs = FolderBlobs(folder)
+        await blobs.clean()
+        yield blobs
+        return
+    store = S3Blobs(address, folder / INCOMING, max_bytes=settings.max_lora_bytes)
+    await store.clean()
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+def s3_address(settings: Settings) -> S3Address | None:
+    """The bucket that MINIO_... names; None: files are kept in the data folder."""
+    endpoint, access = settings.minio_endpoint, settings.minio_access_key
+    secret = settings.minio_secret_key
+    if endpoint is None or access is None or secret is None:
+        return None
+    return S3Address(
+        endpoint,
+        access.get_secret_value(),
+        secret.get_secret_value(),
+        settings.minio_bucket,
+        region=settings.minio_region,
+        secure=settings.minio_secure,
+        path_style=settings.minio_path_style,
+        public_endpoint=settings.minio_public_endpoint,
+    )
 
 
 async def migrate_as_configured(settings: Settings) -> bool:

@@ -31,8 +31,7 @@ async def ready(request: web.Request) -> web.Response:
     """Database and blobs can be used."""
     outside = request.app[OUTSIDE]
     await outside.database.check()
-    async with outside.blobs.spool():
-        pass
+    await outside.blobs.check()
     try:
         comfyui = f"ComfyUI {(await outside.comfyui.system_stats()).comfyui_version}"
     except AtelierError as error:

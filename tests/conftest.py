@@ -18,6 +18,8 @@ from comfyui_server import (
 from databases import PostgresStudios, migrated_file, opened, sqlite_database
 from pack_in_comfyui import ComfyUIsWithPack, wait_for_sidecar
 from postgres_server import PostgresServer
+from s3_server import S3Server
+from s3_server import s3_server as running_s3
 from studio import DATABASE_URL, Studio, settings_for, stand_in_at
 from studio import studio as running_studio
 
@@ -109,6 +111,26 @@ def each_database(request: pytest.FixtureRequest, tmp_path: Path) -> None:
     if request.param == "postgres":
         url = request.getfixturevalue("postgres_url")
         (tmp_path / DATABASE_URL).write_text(url, encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    """An S3 server that all tests share; a test that stops one starts its own."""
+    with running_s3() as server:
+        yield server
+
+
+@pytest.fixture
+def own_s3_server() -> Iterator[S3Server]:
+    """A server of this test's own, to be stopped."""
+    with running_s3() as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(s3_server: S3Server) -> str:
+    """The name of a bucket of this test's own, which does not exist yet."""
+    return s3_server.new_bucket()
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from pydantic import SecretStr
 
+from ..blobs import BlobStore
 from ..blobs.folder import FolderBlobs
 from ..database import postgres
 from ..database.sqlite import only_process
@@ -16,7 +17,7 @@ from ..moving.blobs import FileMove, Files, look
 from ..moving.destination import Destination
 from ..moving.rows import Compared, RowMove
 from ..moving.source import Source, opened_source
-from ..outside import opened_database
+from ..outside import opened_blobs, opened_database, s3_address
 from ..principal import SYSTEM
 from ..runs.models import Status
 from ..settings import Settings
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 _AGAIN = "Run the same command again: it goes on where it stopped."
 _SQLITE = "sqlite:///"
+_S3 = "s3"
 _HASH_SHOWN = 16
 
 
@@ -43,9 +45,8 @@ def add_to(commands: "Commands") -> None:
     parser.add_argument(
         "--to-blobs",
         metavar="DIR",
-        type=Path,
-        help="copy the files too: the folder `blobs` of the new ATELIER_DATA_DIR; "
-        "without it the files stay in use where they are",
+        help="copy the files too: the folder `blobs` of the new ATELIER_DATA_DIR, or `s3` for the "
+        "bucket that MINIO_... names; without it the files stay in use where they are",
     )
 
 
@@ -64,20 +65,21 @@ async def run(asked: argparse.Namespace, settings: Settings, out: TextIO) -> int
             "DATABASE_URL away, and give the Postgres with --to.",
         )
     folder = settings.data_dir / "blobs"
-    if asked.to_blobs is not None:
-        _refuse_overlap(folder, asked.to_blobs)
+    if asked.to_blobs is not None and asked.to_blobs != _S3:
+        _refuse_overlap(folder, Path(asked.to_blobs))
     async with AsyncExitStack() as stack:
         source = await stack.enter_async_context(opened_source(settings.database_file))
         with _told("The destination"):
             destination = await stack.enter_async_context(_destination(asked.to, settings))
-        return await _copy(source, destination, folder, asked.to_blobs, say)
+        target = await stack.enter_async_context(_target(asked.to_blobs, settings))
+        return await _copy(source, destination, folder, target, say)
 
 
 async def _copy(
     source: Source,
     destination: Destination,
     blobs: Path,
-    to_blobs: Path | None,
+    target: BlobStore | None,
     say: Callable[[str], None],
 ) -> int:
     """Check, then files, then rows: a row never arrives before what it names."""
@@ -86,24 +88,39 @@ async def _copy(
         is_begun = await move.check()
     say(f"The destination holds {'rows of this studio' if is_begun else 'no rows'}.")
     named = await source.named_blobs()
-    if to_blobs is None:
+    if target is None:
         files = await look(FolderBlobs(blobs), named)
     else:
         with _told("--to-blobs"):
-            target = FolderBlobs(to_blobs)
-            await target.clean()
             files = await FileMove(FolderBlobs(blobs), target, named, say).copy()
     with _told("The destination"):
         await move.copy()
         compared = await move.compare()
     _tell_rows(compared, say)
-    _tell_files(files, to_blobs, say)
+    _tell_files(files, target is not None, say)
     _tell_runs(await source.unfinished(), say)
     if files.troubles or not all(table.is_same for table in compared):
         say("Not everything has arrived: see above.")
         return 1
     say("Everything has arrived. This studio is as it was.")
     return 0
+
+
+@asynccontextmanager
+async def _target(to_blobs: str | None, settings: Settings) -> AsyncIterator[BlobStore | None]:
+    """Where files go; None: nowhere."""
+    if to_blobs is None:
+        yield None
+    elif to_blobs == _S3:
+        if s3_address(settings) is None:
+            raise InvalidError("no_bucket", "--to-blobs s3 needs MINIO_ENDPOINT and its keys.")
+        async with opened_blobs(settings) as bucket:
+            yield bucket
+    else:
+        with _told("--to-blobs"):
+            folder = FolderBlobs(Path(to_blobs))
+            await folder.clean()
+        yield folder
 
 
 @asynccontextmanager
@@ -190,8 +207,8 @@ def _tell_rows(compared: Sequence[Compared], say: Callable[[str], None]) -> None
             )
 
 
-def _tell_files(files: Files, to_blobs: Path | None, say: Callable[[str], None]) -> None:
-    if to_blobs is None:
+def _tell_files(files: Files, moved: bool, say: Callable[[str], None]) -> None:
+    if not moved:
         say(f"files: {files.already} that rows name are in their place, {files.bytes} bytes")
     else:
         say(

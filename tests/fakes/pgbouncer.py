@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from databases import APP_ROLE
-from postgres_server import ADMIN, HOST, START_SECONDS, START_TRIES, PostgresServer, free_port
+from ports import HOST, free_port
+from postgres_server import ADMIN, START_SECONDS, START_TRIES, PostgresServer
 
 NO_PGBOUNCER = "NO PGBOUNCER: install it (apt-get install pgbouncer) to test behind a pooler"
 

@@ -7,18 +7,16 @@ so another server on the same port is never mistaken for it. Durability is off.
 
 import importlib.util
 import os
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-HOST = "127.0.0.1"
-PORTS = range(15000, 32000)
+from ports import HOST, free_port
+
 ADMIN = "postgres"
 SETTINGS = {
     "listen_addresses": HOST,
@@ -215,15 +213,3 @@ class PostgresServer:
         )
         assert done.returncode == 0, done.stderr or done.stdout
         return done.stdout
-
-
-def free_port() -> int:
-    """A port that nobody listens on at the moment."""
-    while True:
-        port = random.choice(PORTS)  # noqa: S311 - a port is no secret
-        with socket.socket() as probe:
-            try:
-                probe.bind((HOST, port))
-            except OSError:
-                continue
-            return port

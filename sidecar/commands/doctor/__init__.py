@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, TextIO
 
 from ...settings import Settings
+from .buckets import check_bucket
 from .comfyuis import check_comfyui
 from .databases import check_database
 from .findings import Finding, Level, ok
@@ -43,6 +44,7 @@ async def _look(settings: Settings) -> Sequence[Finding]:
         ok("SQLite", f"{sqlite3.sqlite_version}."),
         check_folder("data folder", settings.data_dir),
         check_folder("blobs", settings.data_dir / "blobs"),
+        *await check_bucket(settings),
         *of_database,
         *await check_comfyui(settings),
         *await check_sign_in(settings, admins),
