@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from aiohttp import web
 
 from .accounts import routes as account_routes
+from .accounts.people import People
 from .accounts_room import AccountsRoom, opened_accounts
 from .clock import Clock, NewId, SystemClock, new_id
 from .engine.dbos import DbosEngine
@@ -15,9 +16,14 @@ from .http.errors import map_errors
 from .http.request_log import tag_requests
 from .http.routing import mount
 from .loras import routes as lora_routes
+from .loras.disk.tidying import Tidier
+from .loras.disk.watching import FolderWatch
 from .loras.intake import LoraIntake
+from .loras.removal import UnneededFiles
 from .loras.resolve import LoraResolver
 from .loras.service import LoraService
+from .loras.share_routes import SHARING
+from .loras.sharing import LoraSharing
 from .outside import Outside, open_outside, open_providers
 from .principal import Credentials, Principal
 from .probes import OUTSIDE, mount_probes
@@ -32,6 +38,9 @@ from .runs.service import RunService
 from .runs.steps import Attempt
 from .runs.watch import ComfyWatch
 from .settings import Settings
+from .uploads import routes as upload_routes
+from .uploads.files import UploadFiles
+from .uploads.service import UploadService
 from .workflows import routes as workflow_routes
 from .workflows.service import WorkflowService
 
@@ -39,6 +48,7 @@ ROUTES = (
     *account_routes.ROUTES,
     *workflow_routes.ROUTES,
     *lora_routes.ROUTES,
+    *upload_routes.ROUTES,
     *run_routes.ROUTES,
 )
 """The public API."""
@@ -68,6 +78,7 @@ def make_app(
     )
     app[workflow_routes.MAX_WORKFLOW_BYTES] = settings.max_workflow_bytes
     app[run_routes.MAX_BODY] = settings.max_workflow_bytes
+    app[upload_routes.LARGEST] = settings.max_lora_bytes
     mount(app, ROUTES)
     mount(app, pack_routes.ROUTES, base="/internal")
     app.on_response_prepare.append(pack_routes.tell_accounts(signs_in))
@@ -130,6 +141,9 @@ def _studio(
             )
             app[_FEED] = feed
             _wire_rooms(app, settings, outside, journal, feed, dispatcher, wake, clock, ids)
+            watching = FolderWatch(Tidier(outside.sync), outside.sync.folder)
+            await stack.enter_async_context(watching.running())
+            await stack.enter_async_context(app[upload_routes.UPLOADS].running())
             await stack.enter_async_context(_in_background(watch))
             await stack.enter_async_context(engine.running())
             await stack.enter_async_context(dispatcher.running())
@@ -155,14 +169,17 @@ def _wire_rooms(
     app[account_routes.ACCOUNTS] = room.accounts
     app[account_routes.USERS] = room.users
     workflows = WorkflowService(outside.database, clock, ids)
-    loras = LoraResolver(outside.database, outside.comfyui)
+    people = People(outside.database)
+    unneeded = UnneededFiles(outside.database, outside.sync)
+    loras = LoraResolver(outside.database, outside.comfyui, people)
     admission = Admission(outside.comfyui, loras)
     app[OUTSIDE] = outside
     app[workflow_routes.WORKFLOWS] = workflows
     app[lora_routes.LORAS] = LoraService(
-        outside.database, outside.blobs, outside.sync, outside.comfyui, clock
+        outside.database, outside.blobs, outside.sync, outside.comfyui, unneeded, people, clock
     )
-    app[lora_routes.INTAKE] = LoraIntake(
+    app[SHARING] = LoraSharing(outside.database, unneeded, people, clock, ids)
+    intake = LoraIntake(
         outside.database,
         outside.blobs,
         clock,
@@ -170,6 +187,16 @@ def _wire_rooms(
         max_bytes=settings.max_lora_bytes,
         quotas=room.accounts.quotas_of,
         is_welcome=room.authentication.is_welcome,
+    )
+    app[lora_routes.INTAKE] = intake
+    app[upload_routes.UPLOADS] = UploadService(
+        outside.database,
+        intake,
+        UploadFiles(settings.data_dir / "uploads"),
+        clock,
+        ids,
+        worker_id=outside.worker_id,
+        seconds=settings.upload_seconds,
     )
     app[run_routes.BLOBS] = outside.blobs
     app[run_routes.RUNS] = RunService(

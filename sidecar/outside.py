@@ -21,7 +21,8 @@ from .database.row_security import require_binding
 from .identity import PasswordSignIn, TokenCheck, supabase
 from .identity.cloudflare import CloudflareTokens
 from .identity.supabase_tokens import SupabaseTokens
-from .loras.sync import LoraSync
+from .loras.disk import LoraSync
+from .loras.disk.records import LibraryRecords
 from .settings import Settings
 
 ONLY_PAIR = "local"
@@ -98,7 +99,15 @@ async def open_outside(settings: Settings, stack: AsyncExitStack) -> Outside:
     engine_database = _engine_database(settings)
     stack.callback(engine_database.dispose)
     blobs = await stack.enter_async_context(opened_blobs(settings))
-    sync = LoraSync(blobs, settings.loras_dir)
+    worker_id = _kept_name(settings, "worker-id", "pair") if on_postgres else ONLY_PAIR
+    sync = LoraSync(
+        blobs,
+        settings.loras_dir,
+        LibraryRecords(database),
+        worker_id=worker_id,
+        cache_bytes=settings.lora_cache_bytes,
+        min_free_bytes=settings.loras_min_free_bytes,
+    )
     await sync.clean()
     password, token = settings.comfyui_web_password, settings.pack_token
     comfyui = await stack.enter_async_context(
@@ -116,7 +125,7 @@ async def open_outside(settings: Settings, stack: AsyncExitStack) -> Outside:
         database,
         engine_database,
         postgres.ENGINE_SCHEMA if on_postgres else None,
-        _kept_name(settings, "worker-id", "pair") if on_postgres else ONLY_PAIR,
+        worker_id,
         blobs,
         sync,
         comfyui,

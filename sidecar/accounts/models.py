@@ -157,10 +157,11 @@ class Quotas(NamedTuple):
 
 @dataclass(frozen=True)
 class Spent:
-    """What counts against the quotas."""
+    """What counts against the quotas. Bytes of unfinished uploads count as well."""
 
     unfinished_runs: int = 0
     lora_bytes: int = 0
+    loras: int = 0
 
 
 @dataclass(frozen=True)

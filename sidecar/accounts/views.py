@@ -101,10 +101,13 @@ class QuotaView(BaseModel):
 
 
 class MeQuotas(BaseModel):
-    """Unfinished runs, and bytes of LoRAs."""
+    """Unfinished runs, bytes of LoRAs (those of unfinished uploads too), and how many LoRAs.
+    ``max_lora_bytes`` is what one file may have."""
 
     runs: QuotaView
     bytes: QuotaView
+    loras: QuotaView
+    max_lora_bytes: int | None
 
 
 class MeView(BaseModel):
@@ -123,12 +126,15 @@ class MeView(BaseModel):
         """Show who is asking."""
         runs = QuotaView(used=me.spent.unfinished_runs, max=me.quotas.max_runs)
         held = QuotaView(used=me.spent.lora_bytes, max=me.quotas.max_bytes)
+        loras = QuotaView(used=me.spent.loras, max=me.quotas.max_loras)
         return cls(
             account=AccountView.of(me.account),
             ways=list(me.ways),
             scopes=None if principal.scopes is None else sorted(principal.scopes),
             acting=principal.acting,
-            quotas=MeQuotas(runs=runs, bytes=held),
+            quotas=MeQuotas(
+                runs=runs, bytes=held, loras=loras, max_lora_bytes=me.quotas.max_lora_bytes
+            ),
         )
 
 

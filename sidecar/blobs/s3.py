@@ -64,13 +64,9 @@ class S3Blobs:
 
     async def clean(self) -> None:
         """Remove what a crash left in the spool. Call it once, at start."""
-
-        def clean() -> None:
-            make_folder(self._incoming)
-            for leftover in self._incoming.iterdir():
-                leftover.unlink()
-
-        await in_thread(clean)
+        await in_thread(make_folder, self._incoming)
+        for leftover in await in_thread(lambda: [*self._incoming.iterdir()]):
+            await in_thread(leftover.unlink)
 
     async def put(self, key: str, chunks: AsyncIterable[bytes]) -> int:
         """See BlobStore."""

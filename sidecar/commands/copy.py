@@ -2,7 +2,12 @@
 
 import argparse
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    contextmanager,
+)
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -71,7 +76,7 @@ async def run(asked: argparse.Namespace, settings: Settings, out: TextIO) -> int
         source = await stack.enter_async_context(opened_source(settings.database_file))
         with _told("The destination"):
             destination = await stack.enter_async_context(_destination(asked.to, settings))
-        target = await stack.enter_async_context(_target(asked.to_blobs, settings))
+        target = _target(asked.to_blobs, settings)
         return await _copy(source, destination, folder, target, say)
 
 
@@ -79,7 +84,7 @@ async def _copy(
     source: Source,
     destination: Destination,
     blobs: Path,
-    target: BlobStore | None,
+    target: AbstractAsyncContextManager[BlobStore] | None,
     say: Callable[[str], None],
 ) -> int:
     """Check, then files, then rows: a row never arrives before what it names."""
@@ -92,7 +97,8 @@ async def _copy(
         files = await look(FolderBlobs(blobs), named)
     else:
         with _told("--to-blobs"):
-            files = await FileMove(FolderBlobs(blobs), target, named, say).copy()
+            async with target as opened:
+                files = await FileMove(FolderBlobs(blobs), opened, named, say).copy()
     with _told("The destination"):
         await move.copy()
         compared = await move.compare()
@@ -106,21 +112,24 @@ async def _copy(
     return 0
 
 
-@asynccontextmanager
-async def _target(to_blobs: str | None, settings: Settings) -> AsyncIterator[BlobStore | None]:
-    """Where files go; None: nowhere."""
+def _target(
+    to_blobs: str | None, settings: Settings
+) -> AbstractAsyncContextManager[BlobStore] | None:
+    """Where files go, to be opened when they do; None: nowhere."""
     if to_blobs is None:
-        yield None
-    elif to_blobs == _S3:
-        if s3_address(settings) is None:
-            raise InvalidError("no_bucket", "--to-blobs s3 needs MINIO_ENDPOINT and its keys.")
-        async with opened_blobs(settings) as bucket:
-            yield bucket
-    else:
-        with _told("--to-blobs"):
-            folder = FolderBlobs(Path(to_blobs))
-            await folder.clean()
-        yield folder
+        return None
+    if to_blobs != _S3:
+        return _opened_folder(Path(to_blobs))
+    if s3_address(settings) is None:
+        raise InvalidError("no_bucket", "--to-blobs s3 needs MINIO_ENDPOINT and its keys.")
+    return opened_blobs(settings)
+
+
+@asynccontextmanager
+async def _opened_folder(folder: Path) -> AsyncIterator[BlobStore]:
+    blobs = FolderBlobs(folder)
+    await blobs.clean()
+    yield blobs
 
 
 @asynccontextmanager

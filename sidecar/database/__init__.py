@@ -28,6 +28,12 @@ class Transaction:
         """The condition that every statement of a store has: the row is the asker's."""
         return table.c.owner_id == self.principal.id
 
+    def granted(self, shares: sa.FromClause) -> sa.ColumnElement[bool]:
+        """The condition for shares of others that grant something to the asker, or to everybody."""
+        to_asker = shares.c.grantee_id == self.principal.id
+        is_granted = shares.c.grantee_id.is_(None) | to_asker
+        return is_granted & (shares.c.owner_id != self.principal.id)
+
     async def execute(self, statement: sa.Executable) -> sa.CursorResult[Any]:
         """Run one statement. Its rows are buffered."""
         return await self.connection.execute(statement)

@@ -4,7 +4,7 @@ A policy that the sidecar's own login is not bound by is decoration. So this ask
 every way around that Postgres has, and then tries to read somebody else's row.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
@@ -183,11 +183,27 @@ async def _of_tables(connection: AsyncConnection) -> list[str]:
 
 
 async def _of_policies(connection: AsyncConnection) -> list[str]:
-    return [
+    policies = await _rows(connection, checks.POLICIES)
+    flaws = [
         f"table {policy.table_name}: policy {policy.name} {flaw}"
-        for policy in await _rows(connection, checks.POLICIES)
+        for policy in policies
         for flaw in _flaws(policy)
     ]
+    return [*flaws, *_missing(policies)]
+
+
+def _missing(policies: Sequence[sa.Row[Any]]) -> Iterator[str]:
+    """What is not to be seen where two policies say which rows are."""
+    for table, shared in _SHARED.items():
+        seen = {
+            each.sees
+            for each in policies
+            if each.table_name == table and each.command == "r" and MEMBER_ROLE in each.roles
+        }
+        if seen == {shared}:
+            yield f"table {table}: no policy shows one's own rows"
+        elif seen and shared not in seen:
+            yield f"table {table}: no policy shows what is shared"
 
 
 def _flaws(policy: sa.Row[Any]) -> Iterator[str]:

@@ -113,17 +113,20 @@ class LoraIntake:
         lora_id: UUID | None = None,
         source: Source = "upload",
         source_ref: str | None = None,
+        upload_id: UUID | None = None,
     ) -> Taken:
         """Take a whole local file, which is gone from its place afterwards.
 
         ``called`` is its own name, used where the fields give none; with ``lora_id`` it is the next
-        version of that LoRA. The file stays where it is when it is refused: raises what ``add``
-        raises, and UnavailableError("blobs") or StorageFullError when it cannot be stored now.
+        version of that LoRA. ``upload_id`` is the resumable upload that it came by, which holds its
+        bytes' place in the quota. The file stays where it is when it is refused: raises what
+        ``add`` raises, and UnavailableError("blobs") or StorageFullError when it cannot be stored
+        now.
         """
         largest = await self.largest(principal)
         async with opened(file) as bytes_of:
             checked = await check(read_file(bytes_of), largest)
-        upload = Upload(fields, called, checked, read_metadata(checked.header))
+        upload = Upload(fields, called, checked, read_metadata(checked.header), upload_id)
         target = upload.name() if lora_id is None else lora_id
         await self._refuse_spent(principal, target, upload)
         async with self._stored(principal) as key:
@@ -219,7 +222,7 @@ class LoraIntake:
         self, store: LoraStore, principal: Principal, lora_id: UUID | None, upload: Upload
     ) -> None:
         quotas = await self._quotas(principal)
-        count, kept = await store.kept()
+        count, kept = await store.kept(but=upload.id)
         refuse_too_much(kept + upload.file.size, quotas.max_bytes)
         if lora_id is None:
             refuse_too_many(count + 1, quotas.max_loras)

@@ -1,31 +1,15 @@
-"""Values of the LoRA library, and what its routes take and answer."""
+"""Values of the LoRA library."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 from pathlib import PurePosixPath
-from typing import Annotated, Any, TypeAlias
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, RootModel, StringConstraints
-
-from ..database.pages import Page, PageQuery
 from .names import owner_of
-from .safetensors import auto_v2
-from .trainer_metadata import TrainerMetadata, TriggerWord
-
-# PostgreSQL stores no NUL.
-Text: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
-Description: TypeAlias = Annotated[Text, Field(max_length=10_000)]
-Tag: TypeAlias = Annotated[
-    str,
-    StringConstraints(
-        strip_whitespace=True, min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]*$"
-    ),
-]
-Tags: TypeAlias = Annotated[list[Tag], Field(max_length=50)]
+from .trainer_metadata import TrainerMetadata
 
 
 @dataclass(frozen=True)
@@ -49,6 +33,15 @@ class LoraPin:
     def owner_id(self) -> UUID:
         """Whose LoRA it is; whoever it is shared with may run it."""
         return owner_of(self.object_key)
+
+
+@dataclass(frozen=True)
+class HeldFiles:
+    """What one unfinished run pins. ``worker_id`` None: it waits, no pair has claimed it yet."""
+
+    run_id: UUID
+    worker_id: str | None
+    pins: Sequence[LoraPin]
 
 
 class VersionState(str, Enum):
@@ -78,12 +71,30 @@ class LoraVersion:
     metadata: TrainerMetadata
     created_at: datetime
 
+    @property
+    def is_damaged(self) -> bool:
+        """Whether the store has lost its bytes, or gives others."""
+        return self.state is VersionState.DAMAGED
+
+
+class Access(str, Enum):
+    """What somebody may do with a LoRA: all; run it; run it and take its file."""
+
+    OWNER = "owner"
+    RUN = "run"
+    DOWNLOAD = "download"
+
 
 @dataclass(frozen=True)
 class Lora:
-    """A name in somebody's library, with the version that it stands for."""
+    """A name in somebody's library, with the version that it stands for.
+
+    ``access`` is that of who asks. ``owner`` is what the owner may be named by, where that is
+    somebody else.
+    """
 
     id: UUID
+    owner_id: UUID
     name: str
     stem: str
     description: str
@@ -91,6 +102,8 @@ class Lora:
     head: LoraVersion
     created_at: datetime
     updated_at: datetime
+    access: Access = Access.OWNER
+    owner: str | None = None
 
     def pin(self, folder: str, version: LoraVersion | None = None) -> LoraPin:
         """Hold on to a version, by default the head, for whose LoRA folder this is."""
@@ -127,151 +140,42 @@ class LoraFile:
     open: Callable[[int, int], AbstractAsyncContextManager[AsyncIterator[bytes]]]
 
 
-class LoraQuery(PageQuery):
-    """What ``GET /loras`` takes. ``q`` is searched for in names and descriptions."""
+@dataclass(frozen=True)
+class Share:
+    """Whom a LoRA is shared with; ``grantee_id`` None: everyone."""
 
-    q: Annotated[Text, Field(max_length=200)] | None = None
-    tag: Annotated[Text, Field(max_length=100)] | None = None
-    base_model: Annotated[Text, Field(max_length=200)] | None = None
-
-
-class LoraChange(BaseModel):
-    """What ``PATCH /loras/{id}`` takes; what is left out stays."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    name: Text | None = None
-    description: Description | None = None
-    tags: Tags | None = None
+    grantee_id: UUID | None
+    can_download: bool
 
 
-class VersionQuery(BaseModel):
-    """What ``GET /loras/{id}/file`` takes; the head without ``version``."""
+@dataclass(frozen=True)
+class Shared:
+    """Whom a LoRA is shared with. ``people`` are accounts with what each may be named by."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    version: Annotated[int, Field(ge=1, lt=2**31)] | None = None
-
-
-class TriggerWordView(BaseModel):
-    """A word that the LoRA was trained on, and how often."""
-
-    word: str
-    count: int
+    everyone: bool
+    can_download: bool
+    people: Mapping[UUID, str]
 
 
-class LoraVersionView(BaseModel):
-    """One file. Hashes in lower-case hex, size in bytes. ``damaged``: the store gives other bytes
-    than were uploaded; uploading the file again mends it."""
-
-    version: int
-    bytes: int
-    sha256: str
-    autov2: str
-    autov3: str
-    state: VersionState
-    created_at: datetime
-
-    @classmethod
-    def of(cls, version: LoraVersion) -> "LoraVersionView":
-        """Show a version."""
-        return cls(
-            version=version.version,
-            bytes=version.bytes,
-            sha256=version.sha256,
-            autov2=auto_v2(version.sha256),
-            autov3=version.autov3,
-            state=version.state,
-            created_at=version.created_at,
-        )
-
-
-class LoraSummary(BaseModel):
-    """A LoRA in a list; the figures are those of its head version."""
+@dataclass(frozen=True)
+class WorkflowUse:
+    """A stored workflow whose runs used a version: how many did, and when the last was made."""
 
     id: UUID
     name: str
-    stem: str
-    description: str
-    tags: list[str]
-    version: int
-    bytes: int
-    sha256: str
-    autov2: str
-    autov3: str
-    state: VersionState
-    base_model: str | None
-    rank: int | None
-    trigger_words: list[TriggerWordView]
-    created_at: datetime
-    updated_at: datetime
-
-    @classmethod
-    def of(cls, lora: Lora) -> "LoraSummary":
-        """Show a LoRA in a list."""
-        return cls.model_validate(_summary(lora))
+    runs: int
+    last_used_at: datetime
 
 
-class LoraView(LoraSummary):
-    """A LoRA in full. ``path`` is the head's file below ComfyUI's LoRA folder, and ``synced``
-    whether it is there now."""
+@dataclass(frozen=True)
+class VersionUses:
+    """What a version is used by: its owner's runs, and the newest of the workflows behind them.
 
-    alpha: float | None
-    title: str | None
-    author: str | None
-    output_name: str | None
-    network_module: str | None
-    path: str
-    synced: bool
-    versions: list[LoraVersionView]
+    ``is_needed``: an unfinished run holds on to it, whoever's that is.
+    """
 
-    @classmethod
-    def of_detail(cls, detail: LoraDetail) -> "LoraView":
-        """Show a LoRA in full."""
-        lora = detail.lora
-        return cls.model_validate(
-            asdict(lora.head.metadata)
-            | _summary(lora)
-            | {
-                "path": str(detail.path),
-                "synced": detail.synced,
-                "versions": [LoraVersionView.of(version) for version in detail.versions],
-            }
-        )
-
-
-class LoraList(BaseModel):
-    """A page of LoRAs."""
-
-    items: list[LoraSummary]
-    next_cursor: str | None
-
-    @classmethod
-    def of(cls, page: Page[Lora]) -> "LoraList":
-        """The page as an answer."""
-        items = [LoraSummary.of(lora) for lora in page.items]
-        return cls(items=items, next_cursor=page.next_cursor)
-
-
-class LoraNames(RootModel[list[str]]):
-    """Names to choose from, as a prompt may hold them."""
-
-
-def _summary(lora: Lora) -> dict[str, Any]:
-    head = lora.head
-    return LoraVersionView.of(head).model_dump(exclude={"created_at"}) | {
-        "id": lora.id,
-        "name": lora.name,
-        "stem": lora.stem,
-        "description": lora.description,
-        "tags": list(lora.tags),
-        "base_model": head.metadata.base_model,
-        "rank": head.metadata.rank,
-        "trigger_words": [_word(word) for word in head.metadata.trigger_words],
-        "created_at": lora.created_at,
-        "updated_at": lora.updated_at,
-    }
-
-
-def _word(word: TriggerWord) -> dict[str, Any]:
-    return {"word": word.word, "count": word.count}
+    runs: int
+    unfinished_runs: int
+    last_used_at: datetime | None
+    workflows: Sequence[WorkflowUse]
+    is_needed: bool

@@ -6,8 +6,9 @@ are called, so that ``Style`` and ``style`` collide on every database and every 
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, Protocol, TypeVar
 from uuid import UUID
 
 from ..errors import ForbiddenError, InvalidError
@@ -21,6 +22,8 @@ MAX_TYPED = 1000
 in time, and leaves at least one character of four."""
 MAX_REFERENCE = 280
 """A pinned path with the longest stem has 263 characters."""
+MAX_SHARED_REFERENCE = 500
+"""The longest e-mail address has 254 characters."""
 
 _TOO_LONG = f"it is longer than {MAX_CHARACTERS} characters or {MAX_STEM_BYTES} bytes"
 _NOT_IN_FILE_NAMES = set('<>:"/\\|?*')
@@ -29,6 +32,14 @@ _DEVICES = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])"
 _USER_FOLDER = re.compile(r"user-", re.IGNORECASE)
 _SEPARATOR = re.compile(r"[/\\]")
 _DRIVE = re.compile(r"[A-Za-z]:")
+_ENDS_LIKE_A_VERSION = re.compile(r"@[0-9]+\Z")
+# more digits are no number that a version can have
+_PICKED = re.compile(
+    r"(.+?)(?:\.safetensors)?@([0-9]{1,9})(?:\.safetensors)?", re.IGNORECASE | re.DOTALL
+)
+_OWNER = re.compile(
+    r"@([^@]+@[^@]+|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)
@@ -39,12 +50,53 @@ class LoraName:
     stem: str
 
 
+class Picked(NamedTuple):
+    """One version, as ``name@2`` writes it."""
+
+    stem: str
+    version: int
+
+
+class Called(Protocol):
+    """Whatever has a stem."""
+
+    @property
+    def stem(self) -> str:
+        """What it is called, case-folded."""
+
+
+C = TypeVar("C", bound=Called)
+
+
 @dataclass(frozen=True)
 class FileReference:
-    """A relative path in a prompt, with ``/``. ``stem`` is what it may name in a library."""
+    """A relative path in a prompt, with ``/``.
+
+    ``stem`` is what it may name in a library; where nothing there has that, ``picked`` is what it
+    means.
+    """
 
     path: str
     stem: str | None
+    picked: Picked | None = None
+
+    def meant(self, loras: Sequence[C]) -> Sequence[C]:
+        """Those that it names: an exact name wins over a version."""
+        exact = [lora for lora in loras if lora.stem == self.stem]
+        if exact or self.picked is None:
+            return exact
+        return [lora for lora in loras if lora.stem == self.picked.stem]
+
+    def version_of(self, lora: Called) -> int | None:
+        """The version of one that it names; None: the head."""
+        return None if self.picked is None or lora.stem == self.stem else self.picked.version
+
+
+@dataclass(frozen=True)
+class OwnedReference(FileReference):
+    """A LoRA named with its owner, ``@<e-mail or id>/<name>``; ``owner`` as it was written."""
+
+    owner: str = ""
 
 
 @dataclass(frozen=True)
@@ -66,6 +118,11 @@ def lora_name(text: str) -> LoraName:
     if (problem := _problem(name, stem)) is not None:
         raise _no_name(name, problem)
     return LoraName(name, stem)
+
+
+def owned_name(owner: str, name: str, version: int | None = None) -> str:
+    """How a prompt names somebody's LoRA, or one version of it."""
+    return f"@{owner}/{name}" if version is None else f"@{owner}/{name}@{version}"
 
 
 def stem_of(name: str) -> str:
@@ -100,7 +157,7 @@ def parse_reference(value: Any, own_folder: str) -> FileReference | PinnedRefere
     ForbiddenError("foreign_lora") for a path that is or may be in someone else's folder, else
     InvalidError("invalid_lora_name") for what can be no file below ComfyUI's LoRA folder.
     """
-    if not isinstance(value, str) or len(value) > MAX_REFERENCE:
+    if not isinstance(value, str) or len(value) > _longest(value):
         raise _invalid(value)
     path = value.replace("\\", "/")
     segments = path.split("/")
@@ -114,10 +171,23 @@ def parse_reference(value: Any, own_folder: str) -> FileReference | PinnedRefere
         raise _invalid(value)
     if len(segments) > 1 and segments[0].casefold() == own_folder:
         return PinnedReference("/".join(segments[1:]))
+    if len(segments) == 2 and (owner := _OWNER.fullmatch(segments[0].strip())) is not None:
+        return OwnedReference(path, *_named(segments[1]), owner=owner[1])
     if len(segments) > 1:
         return FileReference(path, None)
-    bare = path[: -len(SUFFIX)] if path.casefold().endswith(SUFFIX) else path
-    return FileReference(path, stem_of(bare.strip()))
+    return FileReference(path, *_named(path))
+
+
+def _longest(value: str) -> int:
+    return MAX_SHARED_REFERENCE if value.startswith("@") else MAX_REFERENCE
+
+
+def _named(text: str) -> tuple[str, Picked | None]:
+    """The stem that a text is, and the version that it may name instead."""
+    found = _PICKED.fullmatch(text.strip())
+    picked = None if found is None else Picked(stem_of(found[1].strip()), int(found[2]))
+    bare = text[: -len(SUFFIX)] if text.casefold().endswith(SUFFIX) else text
+    return stem_of(bare.strip()), picked
 
 
 def _no_name(name: str, problem: str) -> InvalidError:
@@ -139,6 +209,8 @@ def _problem(name: str, stem: str) -> str | None:
         return "it holds a control character or an invisible one"
     if name.startswith(".") or name.endswith("."):
         return "it starts or ends with a dot"
+    if _ENDS_LIKE_A_VERSION.search(name):
+        return "what ends in @ and a number means a version"
     if _DEVICES.fullmatch(stem.split(".")[0].rstrip()):
         return "Windows keeps this name for a device"
     return None

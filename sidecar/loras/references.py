@@ -1,23 +1,51 @@
 """LoRA names as prompts write them, sorted by where they may be found."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..errors import ForbiddenError, InvalidError
-from .names import SUFFIX, FileReference, PinnedReference, is_in_user_folder, parse_reference
+from .names import (
+    SUFFIX,
+    FileReference,
+    OwnedReference,
+    PinnedReference,
+    is_in_user_folder,
+    parse_reference,
+)
 
 
 @dataclass(frozen=True)
 class References:
-    """Well-formed names, each once: what the library or ComfyUI may have, and pinned paths."""
+    """Well-formed names, each once: what the library or ComfyUI may have, pinned paths, and LoRAs
+    named with their owners."""
 
     files: Mapping[str, FileReference]
     pinned: Mapping[str, PinnedReference]
+    owned: Mapping[str, OwnedReference]
 
     @property
     def names(self) -> Sequence[str]:
         """All of them."""
-        return [*self.files, *self.pinned]
+        return [*self.files, *self.pinned, *self.owned]
+
+    @property
+    def named(self) -> Mapping[str, FileReference]:
+        """Those that a library may have by name."""
+        return {**self.files, **self.owned}
+
+    @property
+    def stems(self) -> set[str]:
+        """All that LoRAs meant by them may be called."""
+        stems = {each.stem for each in self.named.values() if each.stem is not None}
+        return stems | {each.picked.stem for each in self.named.values() if each.picked is not None}
+
+    def only(self, names: Collection[str]) -> "References":
+        """Those among these names."""
+        return References(
+            {name: each for name, each in self.files.items() if name in names},
+            {name: each for name, each in self.pinned.items() if name in names},
+            {name: each for name, each in self.owned.items() if name in names},
+        )
 
     def shared(self, listed: Sequence[str]) -> dict[str, str]:
         """ComfyUI's spelling of each name that is a shared file, with or without its suffix."""
@@ -42,6 +70,7 @@ def read_references(own_folder: str, names: Sequence[str]) -> References:
     """
     files: dict[str, FileReference] = {}
     pinned: dict[str, PinnedReference] = {}
+    owned: dict[str, OwnedReference] = {}
     foreign: list[str] = []
     invalid: list[str] = []
     for name in names:
@@ -54,6 +83,8 @@ def read_references(own_folder: str, names: Sequence[str]) -> References:
         else:
             if isinstance(reference, PinnedReference):
                 pinned[name] = reference
+            elif isinstance(reference, OwnedReference):
+                owned[name] = reference
             else:
                 files[name] = reference
     if foreign:
@@ -66,7 +97,7 @@ def read_references(own_folder: str, names: Sequence[str]) -> References:
             f"No name of a LoRA: {_quoted(invalid)}.",
             {"names": _once(invalid)},
         )
-    return References(files, pinned)
+    return References(files, pinned, owned)
 
 
 def _once(names: Sequence[str]) -> list[str]:

@@ -7,9 +7,18 @@ from ..http.files import Download, send_file
 from ..http.keys import principal_of
 from ..http.routing import Part, Route
 from .intake import LoraIntake, Taken
-from .models import LoraChange, LoraList, LoraNames, LoraQuery, LoraView, VersionQuery
 from .multipart import OVERHEAD_BYTES, upload_parts
 from .service import LoraService
+from .share_routes import ROUTES as SHARE_ROUTES
+from .views import (
+    LoraChange,
+    LoraList,
+    LoraNames,
+    LoraQuery,
+    LoraView,
+    VersionQuery,
+    VersionUsesView,
+)
 
 LORAS = web.AppKey("loras", LoraService)
 INTAKE = web.AppKey("lora_intake", LoraIntake)
@@ -87,6 +96,26 @@ async def restore(request: web.Request) -> web.Response:
     return reply(LoraView.of_detail(restored))
 
 
+async def delete_version(request: web.Request) -> web.Response:
+    """Delete one version."""
+    await request.app[LORAS].delete_version(
+        principal_of(request),
+        path_id(request, "lora"),
+        path_number(request, "lora_version", "version"),
+    )
+    return web.Response(status=204)
+
+
+async def uses(request: web.Request) -> web.Response:
+    """Show what a version is used by."""
+    found = await request.app[LORAS].uses(
+        principal_of(request),
+        path_id(request, "lora"),
+        path_number(request, "lora_version", "version"),
+    )
+    return reply(VersionUsesView.of(found))
+
+
 async def _refuse_unaffordable(request: web.Request, intake: LoraIntake) -> None:
     """Before the bytes are sent, where a request says how many they are."""
     if request.content_length is not None:
@@ -122,7 +151,7 @@ ROUTES: tuple[Route, ...] = (
         "GET",
         "/loras/names",
         names,
-        "What a prompt may name: your LoRAs, then ComfyUI's shared files",
+        "What a prompt may name: your LoRAs, ComfyUI's shared files, what is shared with you",
         answer=LoraNames,
     ),
     Route("GET", "/loras/{id}", get, "Show a LoRA", answer=LoraView, errors=(404,)),
@@ -151,7 +180,7 @@ ROUTES: tuple[Route, ...] = (
         query=VersionQuery,
         also=(206,),
         content_type="application/octet-stream",
-        errors=(404, 416, 503),
+        errors=(403, 404, 416, 503),
     ),
     Route(
         "POST",
@@ -172,4 +201,21 @@ ROUTES: tuple[Route, ...] = (
         answer=LoraView,
         errors=(404,),
     ),
+    Route(
+        "DELETE",
+        "/loras/{id}/versions/{version}",
+        delete_version,
+        "Delete a version that is not the head; not while a run needs it",
+        status=204,
+        errors=(404, 409),
+    ),
+    Route(
+        "GET",
+        "/loras/{id}/versions/{version}/uses",
+        uses,
+        "Which runs and workflows a version is used by",
+        answer=VersionUsesView,
+        errors=(404,),
+    ),
+    *SHARE_ROUTES,
 )

@@ -104,6 +104,41 @@ class SafetensorsStream:
         self._file = CheckedFile(header, size, whole.hexdigest(), body.hexdigest()[:12])
 
 
+class HeadCheck:
+    """Looks at the first bytes of a file that shall have ``length`` bytes, as they come."""
+
+    most = 8 + MAX_HEADER_BYTES
+    """So many of them at most tell everything."""
+
+    def __init__(self, length: int) -> None:
+        self._length = length
+        self._seen = bytearray()
+        self._is_done = False
+        self.has_failed = False
+
+    async def feed(self, chunk: bytes) -> None:
+        """Take the next bytes. UnsupportedError("not_safetensors") as soon as they show it."""
+        if self._is_done:
+            return
+        self._seen += chunk
+        if len(self._seen) < 8:
+            return
+        try:
+            end = 8 + _header_length(bytes(self._seen[:8]))
+            if len(self._seen) < end:
+                return
+            self._is_done = True
+            header = await in_thread(parse_header, bytes(self._seen[8:end]))
+            if header.file_size != self._length:
+                raise _refusal(
+                    f"its header describes {header.file_size} bytes, {self._length} are announced"
+                )
+        except UnsupportedError:
+            self.has_failed = True
+            raise
+        self._seen.clear()
+
+
 async def check(chunks: AsyncIterator[bytes], max_bytes: int) -> CheckedFile:
     """Read a file that is stored nowhere yet; raises what SafetensorsStream raises."""
     stream = SafetensorsStream(chunks, max_bytes)

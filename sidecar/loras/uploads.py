@@ -4,14 +4,15 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
+from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ..errors import InvalidError
-from .models import Description, Tags, Text
 from .names import LoraName, lora_name
 from .safetensors import CheckedFile
 from .trainer_metadata import TrainerMetadata, read_metadata
+from .views import Description, Tags, Text
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,8 @@ class Upload:
     filename: str | None
     file: CheckedFile
     metadata: TrainerMetadata
+    id: UUID | None = None
+    """The resumable upload that it came by, if it did."""
 
     def name(self) -> LoraName:
         """What it shall be called: as asked, or like the file, or as its trainer called it.

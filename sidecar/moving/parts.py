@@ -132,8 +132,12 @@ PARTS = tuple(
         tables.workflow_versions,
         tables.loras,
         tables.lora_versions,
+        tables.lora_shares,
         tables.runs,
         tables.run_events,
     )
 )
-"""All of them. A run names a workflow that must be there to be seen."""
+"""All but those that stay. A run names a workflow that must be there to be seen."""
+
+STAYS = (tables.uploads,)
+"""Uploads under way: their bytes are on the disk of the sidecar that receives them."""

@@ -10,11 +10,11 @@ from ..clock import Clock, NewId
 from ..comfyui import PARTIAL, ComfyUI
 from ..database import Database
 from ..errors import InvalidError, NotFoundError, UnauthenticatedError
+from ..loras.disk import LoraSync
 from ..loras.models import LoraPin
 from ..loras.resolve import LoraResolver
-from ..loras.sync import LoraSync
 from ..principal import SYSTEM, Principal
-from .admission import Admission
+from .admission import Admission, Admitted
 from .journal import RunJournal
 from .models import Run, Source, Status
 from .steps import refused
@@ -66,8 +66,17 @@ class EditorRuns:
         """
         _check_fields(body)
         admitted = await self._admission.admit(principal, body.get("prompt"))
-        for pin in admitted.needed_first:
-            await self._sync.ensure(pin)
+        async with self._sync.held(admitted.needed_first):
+            for pin in admitted.needed_first:
+                await self._sync.ensure(pin)
+            run = await self._added(principal, body, admitted)
+        await self._start(run.id, 1)
+        kept = {name: body[name] for name in _KEPT_FIELDS if name in body}
+        return run.id, {**kept, "prompt": admitted.prompt, "prompt_id": str(run.id)}
+
+    async def _added(
+        self, principal: Principal, body: Mapping[str, Any], admitted: Admitted
+    ) -> Run:
         run = Run(
             id=self._new_id(),
             owner_id=principal.id,
@@ -83,9 +92,7 @@ class EditorRuns:
         )
         allowed = (await self._quotas(principal)).max_runs
         await self._journal.add(run, max_unfinished=allowed)
-        await self._start(run.id, 1)
-        kept = {name: body[name] for name in _KEPT_FIELDS if name in body}
-        return run.id, {**kept, "prompt": admitted.prompt, "prompt_id": str(run.id)}
+        return run
 
     async def answered(self, order: AdmittedOrder) -> None:
         """What ComfyUI said to an admitted prompt; a refusal ends the run.
@@ -112,7 +119,12 @@ class EditorRuns:
         UnauthenticatedError when neither the prompt nor the asker is anybody's. A prompt whose run
         has ended is nobody's: its id opens nothing.
         """
-        principal = await self._behind(prompt_id) or asker
+        run = await self._behind(prompt_id)
+        # what a run was accepted with stays its own, whoever deletes or unshares it meanwhile
+        for pin in run.loras if run is not None else ():
+            if str(pin.path) == lora.replace("\\", "/"):
+                return pin
+        principal = asker if run is None else Principal(run.owner_id)
         if principal is None:
             raise UnauthenticatedError("sign_in_required", "Sign in to use your LoRAs.")
         return (await self._loras.pin(principal, [lora]))[lora]
@@ -122,19 +134,16 @@ class EditorRuns:
         await self._sync.ensure(pin, on_progress)
         return resolved(pin)
 
-    async def _behind(self, prompt_id: str | None) -> Principal | None:
-        """Who runs this prompt; None for one that has ended, or that we know nothing of."""
+    async def _behind(self, prompt_id: str | None) -> Run | None:
+        """The run of this prompt; None for one that has ended, or that we know nothing of."""
         try:
-            run_id = UUID(prompt_id or "")
-        except ValueError:
+            return await self._run(UUID(prompt_id or ""), unfinished=True)
+        except (ValueError, NotFoundError):
             return None
-        async with self._database.transaction(SYSTEM, read_only=True) as tx:
-            owner_id = await RunQueue(tx).owner_of(run_id, unfinished=True)
-        return None if owner_id is None else Principal(owner_id)
 
-    async def _run(self, run_id: UUID) -> Run:
+    async def _run(self, run_id: UUID, *, unfinished: bool = False) -> Run:
         async with self._database.transaction(SYSTEM, read_only=True) as tx:
-            owner_id = await RunQueue(tx).owner_of(run_id)
+            owner_id = await RunQueue(tx).owner_of(run_id, unfinished=unfinished)
         if owner_id is None:
             raise NotFoundError("run")
         async with self._database.transaction(Principal(owner_id), read_only=True) as tx:

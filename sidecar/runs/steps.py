@@ -21,7 +21,7 @@ from ..errors import (
     TimedOutError,
     UnavailableError,
 )
-from ..loras.sync import LoraSync
+from ..loras.disk import LoraSync
 from ..principal import SYSTEM, Principal
 from .collect import Collector
 from .feed import RunFeed
@@ -125,6 +125,7 @@ class Attempt:
         return Go.STOP
 
     async def _prepare(self, run: Run) -> Go:
+        await self._patience.repeat(run.id, lambda: self._sync.admit(run.id, run.loras))
         for pin in run.loras:
             await self._patience.repeat(
                 run.id,

@@ -35,6 +35,7 @@ _ADAPTERS: Mapping[str, TypeAdapter[Any]] = {
     "outputs": _outputs,
     "error": _error,
     "progress": TypeAdapter(Progress),
+    "warnings": TypeAdapter(tuple[dict[str, Any], ...]),
 }
 
 

@@ -23,6 +23,8 @@ _OTHER_FOLDER = re.compile(
 _MODEL_FILE = re.compile(
     r".+\.(?:safetensors|sft|ckpt|pt2?|pth|bin|pkl|gguf)", re.IGNORECASE | re.DOTALL
 )
+# what only our names of LoRAs look like: with a version, or with an owner
+_OUR_NAME = re.compile(r".+@[0-9]{1,9}|@[^/\\]+[/\\].+", re.DOTALL)
 _OUR_WIDGET = "ATELIER_LORA"
 
 
@@ -142,6 +144,10 @@ def is_none(value: Any) -> bool:
     return isinstance(value, str) and value.strip(" []()-").casefold() in ("", "none")
 
 
+def _is_plainly_a_lora(value: str) -> bool:
+    return any(each.fullmatch(value) for each in (_MODEL_FILE, _OUR_NAME))
+
+
 def _named_in(name: str, given: Any, known: KnownInput) -> Iterator[tuple[tuple[str, ...], Any]]:
     """``(path, value)`` of the LoRA that one input names, if it names one."""
     path = (name, "__value__") if is_wrapped(given) else (name,)
@@ -152,8 +158,8 @@ def _named_in(name: str, given: Any, known: KnownInput) -> Iterator[tuple[tuple[
         if value.get("on", True) and lora is not None and not is_none(lora):
             yield (*path, "lora"), lora
     elif known.description is None:
-        # a node that takes inputs it does not declare: only what is plainly a file counts
-        if _LORA_INPUT.fullmatch(name) and isinstance(value, str) and _MODEL_FILE.fullmatch(value):
+        # a node that takes inputs it does not declare: only what is plainly a LoRA counts
+        if _LORA_INPUT.fullmatch(name) and isinstance(value, str) and _is_plainly_a_lora(value):
             yield path, value
     elif known.takes_lora:
         # a slot that offers "no LoRA", and has it chosen, names none

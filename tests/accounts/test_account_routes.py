@@ -104,6 +104,8 @@ async def test_bearer_and_cookie_are_good_for_the_same(client: Client) -> None:
         assert answer["quotas"] == {
             "runs": {"used": 0, "max": 10},
             "bytes": {"used": 0, "max": 1000},
+            "loras": {"used": 0, "max": None},
+            "max_lora_bytes": None,
         }
 
 
@@ -327,13 +329,15 @@ async def test_an_admin_changes_a_user(client: Client) -> None:
     )
     assert ben["usage"] == dict.fromkeys(ben["usage"], 0)
     path = f"/users/{ben['id']}"
-    body = {"role": "admin", "max_runs": 5, "max_bytes": 2**62}
+    quotas = {"max_runs": 5, "max_bytes": 2**62, "max_loras": 7, "max_lora_bytes": 2**61}
+    body = {"role": "admin", **quotas}
     changed, _ = await ask(client, "PATCH", path, headers=bearer, json=body)
-    assert changed["quotas"] == {"max_runs": 5, "max_bytes": 2**62}
+    assert changed["quotas"] == quotas
+    assert {name: changed[name] for name in quotas} == quotas
     body = {"role": "member", "max_runs": None, "disabled": True}
     changed, _ = await ask(client, "PATCH", path, headers=bearer, json=body)
     assert (changed["disabled"], changed["disabled_at"]) == (True, "2026-01-01T12:00:02Z")
-    assert changed["quotas"] == {"max_runs": 10, "max_bytes": 2**62}
+    assert changed["quotas"] == {**quotas, "max_runs": 10}
     assert changed == (await ask(client, "GET", path, headers=bearer))[0]
     await ask(client, "GET", "/auth/me", 401, headers=bens)
 

@@ -262,9 +262,10 @@ async def test_quotas_are_the_studios_unless_the_account_has_its_own(room: Room)
     principal = await room.principal(BEN)
     assert await room.accounts.quotas_of(principal) == QUOTAS
     await room.users.change(LOCAL, ben.id, UserChange(max_runs=0, max_bytes=5))
-    assert await room.accounts.quotas_of(principal) == (0, 5)
-    await room.users.change(LOCAL, ben.id, UserChange(max_runs=None))
-    assert await room.accounts.quotas_of(principal) == (QUOTAS.max_runs, 5)
+    assert await room.accounts.quotas_of(principal) == (0, 5, None, None)
+    own = UserChange(max_runs=None, max_loras=2, max_lora_bytes=9)
+    await room.users.change(LOCAL, ben.id, own)
+    assert await room.accounts.quotas_of(principal) == (QUOTAS.max_runs, 5, 2, 9)
 
 
 async def test_without_sign_in_the_studios_quotas_hold(open_room: OpenRoom) -> None:

@@ -13,14 +13,14 @@ from clock import FakeClock
 from pydantic import ValidationError
 from sample_graphs import txt2img
 
-from sidecar.accounts.models import Usage
+from sidecar.accounts.models import Spent, Usage
 from sidecar.accounts.store import AccountDirectory
 from sidecar.accounts.user_views import UserChange, UserQuery
 from sidecar.accounts.users import UserService
 from sidecar.accounts.views import TokenOrder
 from sidecar.database import Database
 from sidecar.database.pages import PageQuery
-from sidecar.database.tables import lora_versions, loras, runs, workflows
+from sidecar.database.tables import lora_versions, loras, runs, uploads, workflows
 from sidecar.errors import ConflictError, InvalidError, NotFoundError, UnauthenticatedError
 from sidecar.identity import Identity, Provider
 from sidecar.principal import LOCAL, LOCAL_ACCOUNT_ID, SYSTEM, Credentials, Principal, Role
@@ -278,7 +278,7 @@ async def test_who_leaves_while_the_other_admin_is_leaving_waits_and_then_stays(
 async def test_the_last_admins_other_things_can_be_changed(room: Room) -> None:
     ann = await room.add(ANN)
     user = await room.users.change(LOCAL, ann.id, UserChange(role="admin", max_runs=3))
-    assert user.quotas == (3, QUOTAS.max_bytes)
+    assert user.quotas == QUOTAS._replace(max_runs=3)
 
 
 async def test_changes_are_logged_with_who_made_them(
@@ -295,7 +295,8 @@ async def test_changes_are_logged_with_who_made_them(
 
 
 async def add_things(database: Database, clock: FakeClock, owner: Principal) -> None:
-    """A workflow and a deleted one; a LoRA of two versions, one pending; three runs."""
+    """A workflow and a deleted one; a LoRA of two versions, one damaged; three runs; two uploads,
+    one of which failed."""
     now = clock.now()
     of_all = {"owner_id": owner.id, "created_at": now}
     lora_id = uuid4()
@@ -307,17 +308,21 @@ async def add_things(database: Database, clock: FakeClock, owner: Principal) -> 
             )
         lora = of_all | {"id": lora_id, "name": "l", "stem": "l", "tags": [], "trigger_words": []}
         await tx.execute(loras.insert().values(lora | {"head_version": 1, "updated_at": now}))
-        for version, state, size in ((1, "stored", 700), (2, "pending", 9000)):
+        for version, state, size in ((1, "stored", 700), (2, "damaged", 60)):
             values = of_all | {"lora_id": lora_id, "version": version, "state": state}
-            values |= {"bytes": size, "sha256": "", "autov3": "", "object_key": "", "source": ""}
+            values |= {"bytes": size, "sha256": "", "autov3": "", "source": ""}
+            values |= {"object_key": str(version), "filename": str(version)}
             await tx.execute(lora_versions.insert().values(values | {"metadata": {}}))
+        for state in ("receiving", "failed"):
+            values = of_all | {"id": uuid4(), "worker_id": "w", "length": 5, "metadata": {}}
+            await tx.execute(uploads.insert().values(values | {"state": state, "expires_at": now}))
         for status in ("queued", "running", "succeeded"):
             values = of_all | {"id": uuid4(), "source": "api", "status": status}
             values |= {"input_params": {}, "prompt": {}, "extra_data": {}}
             await tx.execute(runs.insert().values(values | {"loras": [], "outputs": []}))
 
 
-USED = Usage(unfinished_runs=2, runs=3, workflows=1, loras=1, lora_bytes=700)
+USED = Usage(unfinished_runs=2, runs=3, workflows=1, loras=1, lora_bytes=760)
 
 
 async def test_admins_see_what_each_uses(room: Room, clock: FakeClock) -> None:
@@ -334,7 +339,7 @@ async def test_everybody_sees_how_much_of_the_quotas_is_used(room: Room, clock: 
     await room.add(BEN)
     await add_things(room.database, clock, await room.principal(BEN))
     spent = [(await room.accounts.me(await room.principal(email))).spent for email in (ANN, BEN)]
-    assert [(each.unfinished_runs, each.lora_bytes) for each in spent] == [(0, 0), (2, 700)]
+    assert spent == [Spent(), Spent(unfinished_runs=2, lora_bytes=765, loras=1)]
 
 
 async def test_accounts_come_in_pages_newest_first_and_are_found_by_email(room: Room) -> None:

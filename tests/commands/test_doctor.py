@@ -96,7 +96,7 @@ async def test_no_secret_is_printed(form: str) -> None:
 async def test_the_text_for_people_says_how_each_thing_is(environment: dict[str, object]) -> None:
     code, text = await carried_out(doctor, "doctor", environment | {"COMFYUI_URL": NOWHERE})
     assert code == 0
-    assert "COMFYUI_URL                  http://127.0.0.1:1 (environment)\n" in text
+    assert "COMFYUI_URL                   http://127.0.0.1:1 (environment)\n" in text
     assert "\nwarn  ComfyUI: ComfyUI cannot be reached.\n" in text
     assert "\nok    Python: " in text
 

@@ -87,7 +87,9 @@ def test_accounts_on_postgres_keep_what_was_proved_alone(
     postgres: PostgresStudios, before: str
 ) -> None:
     _, rest = sql_for_postgres(APP_ROLE).split("-- Running upgrade 0004 -> 0005")
-    postgres.server.psql(f"begin; set role plain; set local search_path = atelier; {rest}", before)
+    step, _ = rest.split("-- Running upgrade 0005 -> 0006")
+    search = "set local search_path = atelier"
+    postgres.server.psql(f"begin; set role plain; {search}; {step}; commit;", before)
     said = postgres.server.psql(f"set search_path = atelier; {SHOWN}", before)
     rows = [line.split("|") for line in said.splitlines() if "|" in line]
     found = {UUID(row[0]): tuple(text or None for text in row[1:]) for row in rows}

@@ -70,12 +70,12 @@ def interrogate(walls: Walls, folder: Path, postgres: PostgresStudios | None) ->
 async def _interrogated(walls: Walls, folder: Path, urls: tuple[str, str] | None) -> Told:
     async with opened_world(folder, urls) as world:
         admin, ben = await world.join(ADMIN, sessions=1), await world.join(BEN)
-        bens = await furnish(ben, "benjamin", 10)
+        bens = await furnish(world, ben, "benjamin", 10)
         alone = Inquiry(ben, bens, bens, frozenset(), defaultdict(list))
         before = await alone.reads(alone.nobody)
         copies = [_copied(world, "before.db")] if urls is None else []
         ann = await world.join(ANN)
-        anns = await furnish(ann, "annabel", 20)
+        anns = await furnish(world, ann, "annabel", 20)
         await world.hold(admin)
         anns = replace(anns, queued=await queue(ann, anns))
         copies += [_copied(world, "after.db")] if urls is None else []
@@ -127,6 +127,7 @@ async def _taken_down(walls: Walls, world: World) -> AsyncIterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         if walls is Walls.POLICIES:
             patch.setattr(Transaction, "mine", lambda _tx, _table: sa.true())
+            patch.setattr(Transaction, "granted", of_others)
         if walls is Walls.CONDITIONS:
             for name in metadata.tables:
                 await _run(world, f"alter table {name} no force row level security")
@@ -161,6 +162,10 @@ async def _with_holes(walls: Walls, world: World, inquiry: Inquiry, told: Told) 
     With both walls, a hole in either of them is covered by the other.
     """
     told.holes[NO_TABLE] = await _found(inquiry)
+    if walls is not Walls.POLICIES:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Transaction, "granted", of_others)
+            told.holes[GRANTED] = await _found(inquiry)
     for table in ASKED_FOR_FIRST:
         if walls is not Walls.POLICIES:
             with pytest.MonkeyPatch.context() as patch:
@@ -175,6 +180,13 @@ async def _with_holes(walls: Walls, world: World, inquiry: Inquiry, told: Told) 
 
 
 NO_TABLE = "none"
+GRANTED = "granted"
+"""Whom a LoRA is shared with, forgotten."""
+
+
+def of_others(tx: Transaction, shares: sa.FromClause) -> sa.ColumnElement[bool]:
+    """``Transaction.granted`` without whom something is granted to."""
+    return shares.c.owner_id != tx.principal.id
 
 
 def _asked_for_first() -> list[str]:

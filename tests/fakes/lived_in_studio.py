@@ -20,9 +20,10 @@ from sample_graphs import txt2img
 from sidecar.database import Database, Transaction
 from sidecar.database.pages import PageQuery
 from sidecar.database.sqlite import only_process
-from sidecar.database.tables import accounts, api_tokens, sessions
+from sidecar.database.tables import accounts, api_tokens, sessions, uploads
 from sidecar.durable import make_folder
-from sidecar.loras.models import LoraQuery
+from sidecar.loras.models import Access
+from sidecar.loras.views import LoraQuery
 from sidecar.principal import LOCAL, SYSTEM, Principal
 from sidecar.runs.models import Output, OutputType, Run, RunError, Source, Status
 from sidecar.runs.store import RunStore
@@ -102,7 +103,11 @@ async def _furnish(
         for number in range(loras):
             owner, name = OWNERS[number % len(OWNERS)], f"Tusche \u00e4 {number}.safetensors"
             for version in range(1 + number % 2):
-                await library.upload(lora_bytes(10 * number + version), name, owner, tags="[]")
+                file = lora_bytes(10 * number + version)
+                detail, _ = await library.upload(file, name, owner, tags="[]")
+            other = OWNERS[(number + 1) % len(OWNERS)]
+            await library.give(detail.lora.id, str(other.id), who=owner, everyone=number == 0)
+            await _begin_upload(database, clock, owner)
         for start in range(0, runs, _RUNS_AT_ONCE):
             for owner in OWNERS:
                 async with database.transaction(owner) as tx:
@@ -157,6 +162,15 @@ async def _add_accounts(database: Database, clock: FakeClock) -> None:
             await tx.execute(sessions.insert().values({**session, **times}))
             token = {**session, "id": uuid4(), "name": "ci", "scopes": ["runs:write"]}
             await tx.execute(api_tokens.insert().values({**token, "created_at": now}))
+
+
+async def _begin_upload(database: Database, clock: FakeClock, owner: Principal) -> None:
+    """One whose sidecar has some of its bytes."""
+    now = clock.now()
+    row = {"id": uuid4(), "owner_id": owner.id, "worker_id": "local", "state": "receiving"}
+    row |= {"length": 4096, "metadata": {}, "created_at": now, "expires_at": now}
+    async with database.transaction(owner) as tx:
+        await tx.execute(uploads.insert().values(row))
 
 
 async def _add_workflows(
@@ -249,7 +263,10 @@ async def _shown_workflows(database: Database, owner: Principal) -> AsyncIterato
 
 
 async def _shown_loras(library: Library, owner: Principal) -> AsyncIterator[str]:
-    for lora in (await library.service.page(owner, LoraQuery(limit=200))).items:
+    for lora in (await library.service.page(owner, LoraQuery(limit=200, scope="all"))).items:
+        if lora.access is Access.OWNER:
+            shared = await library.sharing.shared(owner, lora.id)
+            yield _line(shared.everyone, shared.can_download, sorted(shared.people.values()))
         for version in (await library.service.get(owner, lora.id)).versions:
             async with library.blobs.open(version.object_key) as chunks:
                 data = b"".join([chunk async for chunk in chunks])

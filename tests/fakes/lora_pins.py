@@ -21,6 +21,8 @@ class AlteredBlobs(FolderBlobs):
         super().__init__(root)
         self.alter: Altered | None = None
         self.reads = 0
+        self.starts: list[int] = []
+        """Where each read began."""
 
     @asynccontextmanager
     async def open(
@@ -28,6 +30,7 @@ class AlteredBlobs(FolderBlobs):
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         """As the folder's, altered."""
         self.reads += 1
+        self.starts.append(start)
         async with super().open(key, start, length) as chunks:
             yield chunks if self.alter is None else self.alter(chunks)
 

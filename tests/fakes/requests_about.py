@@ -53,11 +53,16 @@ class Request:
         return options
 
     def said(self) -> str:
-        """All that the asker has said, and the hashes of a file: an answer may repeat it."""
+        """All that the asker has said, and what follows from it: an answer may repeat it.
+
+        A file's hashes, and what it is called on ComfyUI's disk.
+        """
         form = [
             _hashes(value) if isinstance(value, bytes) else value
             for value in (self.form or {}).values()
         ]
+        if self.form is not None and {"name", "file"} <= self.form.keys():
+            form.append(f"{self.form['name']}.{_hashes(self.form['file'])[0][:8]}.safetensors")
         told = [self.path, self.params, self.body, form, dict(self.headers)]
         return json.dumps(told, ensure_ascii=False)
 
@@ -192,7 +197,7 @@ def _run(about: Things, own: Things) -> Iterator[tuple[str, dict[str, Any]]]:
     mine = f"/workflows/{own.workflow}/run"
     yield f"/workflows/{about.workflow}/run", {"body": {}}
     yield f"/workflows/{about.workflow}/run", {"body": {"version": 1}}
-    for lora in (about.lora_name, about.path, about.old_path):
+    for lora in (about.lora_name, about.path, about.old_path, *_with_owner(about)):
         yield mine, {"body": {"input_params": {"2.lora_name": lora}}}
     # the owner is given the run that the key made
     yield (
@@ -202,12 +207,29 @@ def _run(about: Things, own: Things) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 # LoRAs
-asking("GET", "/loras")(_list("/loras", lambda a: {"q": a.lora_name}, lambda a: {"tag": a.tag}))
+@asking("GET", "/loras")
+def _loras(about: Things, own: Things) -> Iterator[tuple[str, dict[str, Any]]]:
+    yield from _list("/loras", lambda a: {"q": a.lora_name}, lambda a: {"tag": a.tag})(about, own)
+    yield "/loras", {"params": {"scope": "all", "q": about.lora_name}}
+    yield "/loras", {"params": {"scope": "shared"}, "shows": False}
+
+
 asking("GET", "/loras/names")(_plain("/loras/names"))
 asking("GET", "/loras/{id}")(_each("/loras/{lora}"))
 asking("GET", "/loras/{id}/file")(_each("/loras/{lora}/file", "/loras/{lora}/file?version=1"))
+asking("GET", "/loras/{id}/shares")(_each("/loras/{lora}/shares"))
+asking("DELETE", "/loras/{id}/shares")(_each("/loras/{given}/shares"))
+asking("GET", "/loras/{id}/versions/{version}/uses")(_each("/loras/{lora}/versions/2/uses"))
 asking("DELETE", "/loras/{id}")(_each("/loras/{other_lora}"))
+# 409: the owner is told that a run needs it
+asking("DELETE", "/loras/{id}/versions/{version}")(_each("/loras/{lora}/versions/1", real=(409,)))
 asking("POST", "/loras/{id}/versions/{version}/restore")(_each("/loras/{lora}/versions/1/restore"))
+
+
+@asking("PUT", "/loras/{id}/shares")
+def _share(about: Things, _own: Things) -> Iterator[tuple[str, dict[str, Any]]]:
+    # of one's own, it tells whether somebody has an account: one shares by e-mail
+    yield f"/loras/{about.lora}/shares", {"body": {"users": [about.friend]}}
 
 
 @asking("POST", "/loras")
@@ -243,9 +265,16 @@ asking("POST", "/runs/{id}/retry")(_each("/runs/{run}/retry", "/runs/{queued}/re
 asking("DELETE", "/runs/{id}")(_each("/runs/{run}"))
 
 
+def _with_owner(about: Things) -> Sequence[str]:
+    """The LoRA as its owner would be named, and a version of it."""
+    name = about.lora_name
+    return (f"@{about.email}/{name}", f"@{about.account}/{name}@1", f"{name}@1")
+
+
 def graphs(about: Things) -> Iterator[tuple[dict[str, Any], Sequence[int]]]:
     """Graphs that name somebody's files in every way, and what their owner is answered."""
-    for lora in (about.lora_name, f"{about.lora_name}.safetensors", about.path, about.old_path):
+    names = (about.lora_name, f"{about.lora_name}.safetensors", about.path, about.old_path)
+    for lora in (*names, *_with_owner(about)):
         yield drawing(7, lora), ANY
     # no name of a LoRA, not even for its owner, who is told so
     yield drawing(7, about.object_key), (422,)
@@ -284,7 +313,7 @@ def _admitted(about: Things, _own: Things) -> Iterator[tuple[str, dict[str, Any]
 
 def _of_a_node(path: str) -> Entry:
     def entry(about: Things, own: Things) -> Iterator[tuple[str, dict[str, Any]]]:
-        for lora in (about.lora_name, about.path, about.old_path):
+        for lora in (about.lora_name, about.path, about.old_path, *_with_owner(about)):
             yield path, {"body": {"lora": lora}}
             yield path, {"body": {"lora": lora, "prompt_id": own.queued or own.run}}
             speaking = {"lora": lora, "prompt_id": about.queued}

@@ -9,6 +9,7 @@ import pkgutil
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
+from pathlib import PurePosixPath
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -25,13 +26,18 @@ from sidecar.accounts.store import (
     SessionStore,
     TokenStore,
 )
+from sidecar.clock import SystemClock
 from sidecar.database import Database, Transaction
 from sidecar.database.pages import PageQuery
 from sidecar.database.tables import metadata
 from sidecar.errors import AtelierError
-from sidecar.loras.models import Lora, LoraQuery, LoraVersion
+from sidecar.loras.models import Lora, Share, VersionState
 from sidecar.loras.names import lora_name
 from sidecar.loras.store import LoraStore
+from sidecar.loras.store.held import HeldStore
+from sidecar.loras.store.shares import SharedLoras, ShareStore
+from sidecar.loras.store.uses import UseStore
+from sidecar.loras.views import LoraQuery
 from sidecar.principal import Principal
 from sidecar.runs.models import UNFINISHED, Run
 from sidecar.runs.store import RunQueue, RunStore
@@ -39,7 +45,7 @@ from sidecar.runs.views import RunQuery
 from sidecar.workflows.models import StoredVersion, Workflow, WorkflowQuery
 from sidecar.workflows.store import WorkflowStore
 
-ACROSS = {AccountDirectory, CredentialDirectory, RunQueue}
+ACROSS = {AccountDirectory, CredentialDirectory, RunQueue, HeldStore}
 """Everybody's rows, for the sidecar itself: opened in its own transactions alone."""
 NOW = datetime.now(timezone.utc)
 LATER = NOW + timedelta(days=365)
@@ -53,7 +59,6 @@ class Held:
     workflow: Workflow
     stored: StoredVersion
     lora: Lora
-    pending: LoraVersion
     run: Run
 
     def id_of(self, name: str) -> UUID:
@@ -62,7 +67,7 @@ class Held:
 
 
 async def held_by(database: Database, owner: Principal, named: Things) -> Held:
-    """Read them as their owner, and let an upload of the owner be under way."""
+    """Read them as their owner."""
     async with database.transaction(owner) as tx:
         workflows, loras = WorkflowStore(tx), LoraStore(tx)
         workflow = await workflows.get(UUID(named.workflow))
@@ -72,10 +77,7 @@ async def held_by(database: Database, owner: Principal, named: Things) -> Held:
         assert workflow is not None
         assert stored is not None
         assert lora is not None
-        unshown = await loras.claim(lora_name("on its way"), uuid4(), NOW)
-        coming = replace(lora.head, lora_id=unshown, sha256="0" * 64, object_key="coming")
-        pending = await loras.add_pending(coming, "upload")
-    return Held(named, workflow, stored, lora, pending, run)
+    return Held(named, workflow, stored, lora, run)
 
 
 def nothing_like(held: Held) -> Held:
@@ -83,12 +85,12 @@ def nothing_like(held: Held) -> Held:
     named = never(held.named)
     lora_id = UUID(named.lora)
     head = replace(held.lora.head, lora_id=lora_id, sha256="f" * 64, object_key=named.object_key)
+    head = replace(head, filename=PurePosixPath(named.path).name)
     return Held(
         named,
         replace(held.workflow, id=UUID(named.workflow), name=named.workflow_name),
         held.stored,
         replace(held.lora, id=lora_id, name=named.lora_name, stem=named.lora_name, head=head),
-        replace(held.pending, lora_id=uuid4()),
         replace(
             held.run,
             id=UUID(named.run),
@@ -118,20 +120,32 @@ CALLS: Mapping[tuple[type, str], Call] = {
     (LoraStore, "page"): lambda h: [LoraQuery(tag=h.named.tag)],
     (LoraStore, "names"): lambda _: [],
     (LoraStore, "by_stem"): lambda h: [[h.lora.stem]],
-    (LoraStore, "by_object_key"): lambda h: [[h.lora.head.object_key]],
+    (LoraStore, "by_filename"): lambda h: [[h.lora.head.filename]],
     (LoraStore, "version"): lambda h: [h.lora.id, 1],
     (LoraStore, "versions"): lambda h: [h.lora.id],
     (LoraStore, "with_sha256"): lambda h: [h.lora.id, h.lora.head.sha256],
-    (LoraStore, "sha256s_under"): lambda h: [h.lora.head.object_key],
-    (LoraStore, "bytes_kept"): lambda _: [],
-    (LoraStore, "is_pinned"): lambda h: [h.lora.id],
-    (LoraStore, "claim"): lambda h: [lora_name(h.lora.name), uuid4(), NOW],
-    (LoraStore, "add_pending"): lambda h: [h.lora.head, "upload"],
-    (LoraStore, "mark_stored"): lambda h: [h.pending],
+    (LoraStore, "sha256s_called"): lambda h: [h.lora.head.filename],
+    (LoraStore, "kept"): lambda _: [],
+    (LoraStore, "with_stem"): lambda h: [h.lora.stem],
+    (LoraStore, "stem_of"): lambda h: [h.lora.id],
+    (LoraStore, "add"): lambda h: [lora_name(h.lora.name), uuid4(), NOW],
+    (LoraStore, "add_version"): lambda h: [h.lora.head, "upload", None],
+    (LoraStore, "set_bytes"): lambda h: [h.lora.head, "taken", VersionState.DAMAGED],
     (LoraStore, "make_head"): lambda h: [replace(h.lora.head, version=1), NOW],
     (LoraStore, "edit"): lambda h: [h.lora.id, NOW, None, "taken", None],
     (LoraStore, "delete"): lambda h: [h.lora.id],
-    (LoraStore, "forget_abandoned"): lambda _: [LATER],
+    (LoraStore, "delete_version"): lambda h: [h.lora.id, 1],
+    (ShareStore, "of"): lambda h: [h.lora.id],
+    (ShareStore, "replace"): lambda h: [h.lora.id, [Share(uuid4(), True)], SystemClock(), uuid4],
+    (SharedLoras, "get"): lambda h: [h.lora.id],
+    (SharedLoras, "names"): lambda _: [],
+    (SharedLoras, "by_stem"): lambda h: [[h.lora.stem]],
+    (SharedLoras, "by_filename"): lambda h: [[h.lora.head.filename]],
+    (SharedLoras, "version"): lambda h: [h.lora.id, 1],
+    (SharedLoras, "versions"): lambda h: [h.lora.id],
+    (SharedLoras, "page"): lambda h: [LoraQuery(tag=h.named.tag)],
+    (UseStore, "runs"): lambda h: [h.lora.id, 2],
+    (UseStore, "workflows"): lambda h: [h.lora.id, 2],
     (RunStore, "add"): lambda h: [replace(h.run, id=uuid4())],
     (RunStore, "get"): lambda h: [h.run.id],
     (RunStore, "by_idempotency_key"): lambda h: [h.named.key],
@@ -155,7 +169,10 @@ CALLS: Mapping[tuple[type, str], Call] = {
     (TokenStore, "page"): lambda _: [PageQuery()],
     (TokenStore, "delete"): lambda h: [h.id_of("token")],
 }
-WITH: Mapping[tuple[type, str], Mapping[str, Any]] = {(RunStore, "change"): {"worker_id": "taken"}}
+WITH: Mapping[tuple[type, str], Mapping[str, Any]] = {
+    (RunStore, "change"): {"worker_id": "taken"},
+    (SharedLoras, "page"): {"with_own": True},
+}
 
 
 def stores() -> set[type]:
@@ -208,7 +225,7 @@ class Caller:
             text = repr(await getattr(store(tx), method)(*arguments, **more))
         except AtelierError as error:
             text = repr((error.code, error.details))
-        except sa.exc.IntegrityError as error:
+        except (sa.exc.IntegrityError, sa.exc.NoResultFound) as error:
             text = type(error).__name__
         for name, value in about.named.named():
             text = text.replace(value, f"<{name}>")

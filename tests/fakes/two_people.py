@@ -11,6 +11,7 @@ import secrets
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, fields
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -25,7 +26,7 @@ from studio import DATABASE_URL, Studio, drawing, lora_file, settings_for, stand
 from sidecar.accounts.models import SCOPES
 from sidecar.comfyui.stand_in import StandIn
 from sidecar.database import Database
-from sidecar.database.tables import metadata
+from sidecar.database.tables import lora_versions, metadata, uploads
 
 PASSWORD = "correct horse battery"
 PAGED = ("/workflows", "/loras", "/runs", "/sessions", "/tokens")
@@ -43,6 +44,10 @@ class Things:
     tag: str
     lora: str
     lora_name: str
+    given: str
+    """Another LoRA."""
+    friend: str
+    """The account that ``lora`` and ``given`` are shared with."""
     other_lora: str
     other_lora_name: str
     file: bytes = field(repr=False)
@@ -50,6 +55,8 @@ class Things:
     path: str
     """The head's file below ComfyUI's LoRA folder, as runs pin it."""
     old_path: str
+    object_key: str
+    """Where the head's bytes are kept, which nobody is shown."""
     run: str
     """Succeeded, with an output; of ``workflow``, asked for with ``key``."""
     queued: str
@@ -65,11 +72,6 @@ class Things:
     def folder(self) -> str:
         """Where the account's files are."""
         return f"user-{self.account}"
-
-    @property
-    def object_key(self) -> str:
-        """Where the head's bytes are kept."""
-        return f"{self.folder}/loras/{self.path.partition('/')[2]}"
 
     def named(self) -> Iterator[tuple[str, str]]:
         """Each name with what it is, longest first: a path holds the id of its account."""
@@ -95,11 +97,14 @@ def never(things: Things) -> Things:
         tag=_other(things.tag),
         lora=str(uuid4()),
         lora_name=name,
+        given=str(uuid4()),
+        friend=str(uuid4()),
         other_lora=str(uuid4()),
         other_lora_name=_other(things.other_lora_name),
         file=file,
         path=path,
         old_path=path.replace(mark, secrets.token_hex(4)),
+        object_key=f"user-{account}/loras/{uuid4()}.safetensors",
         run=str(uuid4()),
         queued=str(uuid4()),
         session=str(uuid4()),
@@ -200,6 +205,22 @@ class World:
         run = await somebody.ask("POST", "/runs", json={"workflow_json": drawing(99)})
         await somebody.until(run["id"], "running")
 
+    def object_key(self, sha256: str) -> str:
+        """Where the bytes of a version are kept."""
+        query = sa.select(lora_versions.c.object_key).where(lora_versions.c.sha256 == sha256)
+        with self.admin.connect() as connection:
+            return str(connection.execute(query).scalar_one())
+
+    def begin_upload(self, person: Person, name: str, length: int) -> str:
+        """A resumable upload of which nothing has arrived yet; its id."""
+        upload_id, now = uuid4(), self._clock.now()
+        row = {"id": upload_id, "owner_id": person.id, "worker_id": "elsewhere", "length": length}
+        row |= {"metadata": {"name": name}, "state": "receiving", "created_at": now}
+        with self.admin.begin() as connection:
+            later = now + timedelta(days=3650)
+            connection.execute(uploads.insert().values({**row, "expires_at": later}))
+        return str(upload_id)
+
     def rows(self, account: UUID) -> dict[str, list[tuple[str, ...]]]:
         """Every row that is this account's, by table, as the database has it."""
         found = {}
@@ -275,8 +296,11 @@ async def opened_world(folder: Path, urls: tuple[str, str] | None = None) -> Asy
             stand_in.release()
 
 
-async def furnish(person: Person, mark: str, seed: int) -> Things:
-    """Make this person things of every kind, all but a queued run; ``mark`` is in every name."""
+async def furnish(world: World, person: Person, mark: str, seed: int) -> Things:
+    """Make this person things of every kind, all but a queued run; ``mark`` is in every name.
+
+    Two LoRAs are shared, with a friend of this person's alone.
+    """
     lora_name, file = f"{mark}-style", lora_file(seed + 1)
     await person.upload(lora_name, lora_file(seed))
     first = await person.upload(f"{mark}-other", lora_file(seed + 2))
@@ -285,6 +309,12 @@ async def furnish(person: Person, mark: str, seed: int) -> Things:
     lora = await person.upload(lora_name, file)
     change = {"description": f"what {mark} keeps here", "tags": [f"{mark}-tag"]}
     await person.ask("PATCH", f"/loras/{lora['id']}", json=change)
+    world.begin_upload(person, f"{mark}-coming", 100 + seed)
+    friend = await world.join(f"{mark}-friend@example.org", sessions=0)
+    shares = {"users": [friend.email], "can_download": True}
+    given = await person.upload(f"{mark}-given", lora_file(seed + 3))
+    for each in (lora, given):
+        await person.ask("PUT", f"/loras/{each['id']}/shares", json=shares)
     body = {
         "name": f"{mark}-portrait",
         "description": f"what {mark} draws",
@@ -317,11 +347,14 @@ async def furnish(person: Person, mark: str, seed: int) -> Things:
         tag=f"{mark}-tag",
         lora=lora["id"],
         lora_name=lora_name,
+        given=given["id"],
+        friend=friend.account,
         other_lora=first["id"],
         other_lora_name=first["name"],
         file=file,
         path=lora["path"],
         old_path=old_path,
+        object_key=world.object_key(lora["sha256"]),
         run=run["id"],
         queued="",
         session=next(each["id"] for each in sessions if not each["current"]),

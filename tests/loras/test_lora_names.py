@@ -5,7 +5,14 @@ from typing import Any
 import pytest
 
 from sidecar.errors import ForbiddenError, InvalidError
-from sidecar.loras.names import FileReference, PinnedReference, lora_name, parse_reference
+from sidecar.loras.names import (
+    FileReference,
+    OwnedReference,
+    Picked,
+    PinnedReference,
+    lora_name,
+    parse_reference,
+)
 
 OWN = "user-00000000-0000-4000-8000-000000000001"
 OTHER = "user-00000000-0000-4000-8000-000000000002"
@@ -23,6 +30,9 @@ OTHER = "user-00000000-0000-4000-8000-000000000002"
         ("\u6c34\u5f69", "\u6c34\u5f69", "\u6c34\u5f69"),
         ("user-portrait", "user-portrait", "user-portrait"),
         ("console", "console", "console"),
+        ("me@home", "me@home", "me@home"),
+        ("v@2b", "v@2b", "v@2b"),
+        ("@style", "@style", "@style"),
         ("x" * 200, "x" * 200, "x" * 200),
     ],
 )
@@ -34,6 +44,7 @@ HOSTILE_NAMES = [
     "", "   ", ".safetensors", ".", "..", "...", ".hidden", "dot.", "a/b", "..\\evil", "C:evil",
     "/etc/passwd", "a\0b", "a\nb", "a\x7fb", "a\u202eb", "a\u200bb", "a\ud800b", "a\u2028b", "a<b",
     "a>b", 'a"b', "a|b", "a?b", "a*b", "con", "NUL", "nul.v1", "COM1", "lpt\u00b9", "CONIN$",
+    "style@2", "style@2.safetensors", "style.safetensors@2", "@7", "a@0", "a@99999999999",
     "x" * 201, "\u6c34" * 70, "x" * 300,
 ]  # fmt: skip
 
@@ -63,6 +74,68 @@ def test_a_reference_is_read_with_either_separator(written: str, expected: objec
 
 
 @pytest.mark.parametrize(
+    ("written", "stem"),
+    [
+        ("Style@2", "style@2"),
+        ("style@2.safetensors", "style@2"),
+        ("style.safetensors@2", "style.safetensors@2"),
+        ("style@002", "style@002"),
+    ],
+)
+def test_a_number_after_an_at_picks_a_version_where_nothing_is_called_so(
+    written: str, stem: str
+) -> None:
+    assert parse_reference(written, OWN) == FileReference(written, stem, Picked("style", 2))
+
+
+@pytest.mark.parametrize(
+    "written", ["style@", "style@x", "style@-1", "style@1.5", "@2", "s@9876543210"]
+)
+def test_what_is_no_number_of_a_version_picks_none(written: str) -> None:
+    reference = parse_reference(written, OWN)
+    assert isinstance(reference, FileReference)
+    assert reference.picked is None
+
+
+@pytest.mark.parametrize(
+    ("written", "owner", "stem", "picked"),
+    [
+        ("@ann@example.org/Style", "ann@example.org", "style", None),
+        ("@Ann@Example.org\\style.safetensors", "Ann@Example.org", "style", None),
+        (f"@{OTHER[5:]}/style", OTHER[5:], "style", None),
+        (f"@{OTHER[5:].upper()}/style", OTHER[5:].upper(), "style", None),
+        ("@ann@example.org/style@3", "ann@example.org", "style@3", Picked("style", 3)),
+        (
+            "@ann@example.org/style@3.safetensors",
+            "ann@example.org",
+            "style@3",
+            Picked("style", 3),
+        ),
+        (
+            f"@{'a' * 240}@example.org/{'x' * 200}@3",
+            f"{'a' * 240}@example.org",
+            f"{'x' * 200}@3",
+            Picked("x" * 200, 3),
+        ),
+    ],
+)
+def test_a_name_after_an_owner_is_that_owner_s(
+    written: str, owner: str, stem: str, picked: Picked | None
+) -> None:
+    reference = parse_reference(written, OWN)
+    assert isinstance(reference, OwnedReference)
+    assert (reference.owner, reference.stem, reference.picked) == (owner, stem, picked)
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["@anime/x.safetensors", "@ann@example.org/a/x", "a/@ann@example.org/x", "ann@example.org/x"],
+)
+def test_a_folder_that_is_called_like_an_owner_is_a_folder(written: str) -> None:
+    assert parse_reference(written, OWN) == FileReference(written, None)
+
+
+@pytest.mark.parametrize(
     "written",
     [
         f"{OTHER}/x.safetensors",
@@ -87,7 +160,8 @@ def test_somebody_else_s_folder_is_foreign_however_it_is_written(written: str) -
 @pytest.mark.parametrize(
     "written",
     ["", ".", "..", "../x", "a/../x", "a//x", "a/./x", "/x", "\\x", "C:\\x", "c:x", "\\\\server\\x",
-     " /x", "a\0", "a\nb", "x/", "x" * 300, 5, 1.5, True, None, ["x"], {"a": 1}],
+     " /x", "@ann@example.org/", "@ann@example.org/..", f"@ann@example.org/{'x' * 500}",
+     "a\0", "a\nb", "x/", "x" * 300, 5, 1.5, True, None, ["x"], {"a": 1}],
 )  # fmt: skip
 def test_what_can_be_no_file_is_refused(written: Any) -> None:
     with pytest.raises(InvalidError) as caught:

@@ -12,13 +12,17 @@ import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
-from lora_library import MAX_BYTES, Library
+from lora_library import BEN, EMAILS, MAX_BYTES, Library
 from safetensors_files import HOSTILE, lora_bytes
 from signed_in import middlewares
 from waiting import until
 
+from sidecar.accounts.models import Quotas
 from sidecar.http.routing import BASE, mount
-from sidecar.loras.routes import LORAS, ROUTES
+from sidecar.loras.multipart import OVERHEAD_BYTES
+from sidecar.loras.routes import INTAKE, LORAS, ROUTES
+from sidecar.loras.share_routes import SHARING
+from sidecar.principal import LOCAL
 
 Client = TestClient[web.Request, web.Application]
 URL = f"{BASE}/loras"
@@ -30,6 +34,8 @@ A, B = lora_bytes(1), lora_bytes(2)
 async def client(library: Library) -> AsyncIterator[Client]:
     app = web.Application(middlewares=middlewares())
     app[LORAS] = library.service
+    app[INTAKE] = library.intake
+    app[SHARING] = library.sharing
     mount(app, ROUTES)
     async with TestClient(TestServer(app)) as client:
         yield client
@@ -81,8 +87,88 @@ async def test_the_life_of_a_lora(client: Client) -> None:
     assert restored["version"] == 1
     changed = await asked(client, "PATCH", lora, json={"name": "Neu", "tags": ["x"]})
     assert (changed["name"], changed["stem"], changed["tags"]) == ("Neu", "neu", ["x"])
+    assert (changed["access"], changed["owner"]) == ("owner", None)
+    uses = await asked(client, "GET", f"{lora}/versions/2/uses")
+    assert uses == {
+        "runs": 0,
+        "unfinished_runs": 0,
+        "last_used_at": None,
+        "workflows": [],
+        "is_needed": False,
+    }
+    assert (await error(client, "DELETE", f"{lora}/versions/1", 409))["code"] == "version_is_head"
+    await asked(client, "DELETE", f"{lora}/versions/2", 204)
+    assert [each["version"] for each in (await asked(client, "GET", lora))["versions"]] == [1]
     await asked(client, "DELETE", lora, 204)
     await asked(client, "GET", lora, 404)
+
+
+async def test_sharing_is_said_seen_and_ended(client: Client, library: Library) -> None:
+    await library.accounts()
+    path = f"/{(await upload(client))['id']}/shares"
+    nobody = {"everyone": False, "users": [], "can_download": False}
+    assert await asked(client, "GET", path) == nobody
+    order = {"users": [EMAILS[BEN], str(BEN.id)], "can_download": True}
+    shared = {
+        "everyone": False,
+        "users": [{"id": str(BEN.id), "user": EMAILS[BEN]}],
+        "can_download": True,
+    }
+    assert await asked(client, "PUT", path, json=order) == shared
+    assert await asked(client, "GET", path) == shared
+    assert await asked(client, "PUT", path, json={"everyone": True}) == {**nobody, "everyone": True}
+    await asked(client, "DELETE", path, 204)
+    assert await asked(client, "GET", path) == nobody
+
+
+@pytest.mark.parametrize(
+    ("order", "code"),
+    [
+        ({"users": ["who@example.org"]}, "unknown_user"),
+        ({"users": "ben@example.org"}, "invalid_body"),
+        ({"users": [""]}, "invalid_body"),
+        ({"users": ["x"] * 201}, "invalid_body"),
+        ({"everybody": True}, "invalid_body"),
+        ({"everyone": "perhaps"}, "invalid_body"),
+    ],
+)
+async def test_an_order_to_share_that_cannot_be_kept_is_422(
+    client: Client, order: Any, code: str
+) -> None:
+    path = f"/{(await upload(client))['id']}/shares"
+    assert (await error(client, "PUT", path, 422, json=order))["code"] == code
+
+
+async def test_a_download_that_is_not_allowed_is_403(client: Client, library: Library) -> None:
+    await library.accounts()
+    detail, _ = await library.upload(A, who=BEN)
+    await library.give(detail.lora.id, who=BEN, everyone=True)
+    path = f"/{detail.lora.id}"
+    seen = await asked(client, "GET", path)
+    assert (seen["access"], seen["owner"]) == ("run", EMAILS[BEN])
+    assert (await error(client, "GET", f"{path}/file", 403))["code"] == "download_not_allowed"
+    listed = await asked(client, "GET", "?scope=shared")
+    assert [item["owner"] for item in listed["items"]] == [EMAILS[BEN]]
+    assert (await asked(client, "GET"))["items"] == []
+    await asked(client, "DELETE", path, 404)
+    await asked(client, "GET", f"{path}/shares", 404)
+
+
+async def test_a_body_over_the_quota_is_refused_before_it_is_sent(
+    client: Client, library: Library
+) -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        yield b"--x\r\n"
+        await asyncio.Event().wait()
+
+    library.quotas[LOCAL.id] = Quotas(10, 1000)
+    headers = {
+        "Content-Type": "multipart/form-data; boundary=x",
+        "Content-Length": str(OVERHEAD_BYTES + 1001),
+    }
+    found = await error(client, "POST", "", 507, data=endless(), headers=headers)
+    assert found["code"] == "quota_exceeded"
+    assert found["details"] == {"needed_bytes": 1001, "max_bytes": 1000}
 
 
 @pytest.mark.parametrize("first", ["file", "texts"])
@@ -152,9 +238,10 @@ async def test_a_body_that_is_too_long_is_refused_before_it_is_sent(client: Clie
         "Content-Length": str(MAX_BYTES * 10),
     }
     found = await error(client, "POST", "", 413, data=endless(), headers=headers)
+    least = MAX_BYTES * 10 - OVERHEAD_BYTES
     assert found == {
         "code": "lora_too_large",
-        "message": f"{MAX_BYTES} bytes are allowed.",
+        "message": f"The file has {least} bytes; {MAX_BYTES} are allowed.",
         "details": {"max_bytes": MAX_BYTES},
     }
 
@@ -286,6 +373,12 @@ async def test_an_unknown_lora_is_404_before_its_version_is_read(client: Client)
         ("POST", f"/{NOBODYS}/versions/1/restore", 404),
         ("POST", f"/{NOBODYS}/versions/x/restore", 404),
         ("DELETE", f"/{NOBODYS}", 404),
+        ("DELETE", f"/{NOBODYS}/versions/1", 404),
+        ("GET", f"/{NOBODYS}/versions/1/uses", 404),
+        ("GET", f"/{NOBODYS}/versions/x/uses", 404),
+        ("GET", f"/{NOBODYS}/shares", 404),
+        ("DELETE", f"/{NOBODYS}/shares", 404),
+        ("GET", "?scope=public", 422),
     ],
 )
 async def test_what_is_not_there_or_not_understood_is_said(

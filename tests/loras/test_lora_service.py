@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import hashlib
 from dataclasses import replace
-from datetime import timedelta
 
 import pytest
 from lora_library import ANN, BEN, MAX_BYTES, Library, form
@@ -22,9 +21,10 @@ from sidecar.errors import (
     UnavailableError,
     UnsupportedError,
 )
-from sidecar.loras.models import Lora, LoraChange, LoraPin, LoraQuery
-from sidecar.loras.names import object_key
+from sidecar.loras.models import Lora, LoraPin
+from sidecar.loras.names import filename
 from sidecar.loras.store import LoraStore
+from sidecar.loras.views import LoraChange, LoraQuery
 from sidecar.runs.models import Status
 from sidecar.runs.store import RunStore
 
@@ -52,8 +52,10 @@ async def test_an_upload_becomes_version_one(library: Library) -> None:
     assert list(lora.tags) == ["a", "b"]
     assert (lora.head.version, lora.head.metadata.rank) == (1, 8)
     assert lora.head.metadata.base_model == "sd_v1"
-    sha8 = lora.head.sha256[:8]
-    assert lora.head.object_key == f"user-{ANN.id}/loras/my style.{sha8}.safetensors"
+    assert lora.head.filename == f"my style.{lora.head.sha256[:8]}.safetensors"
+    assert str(lora.pin(ANN.folder).path) == f"user-{ANN.id}/{lora.head.filename}"
+    assert lora.head.object_key.startswith(f"user-{ANN.id}/loras/")
+    assert "style" not in lora.head.object_key
     assert await library.keys() == {lora.head.object_key}
 
 
@@ -104,9 +106,12 @@ async def test_different_files_at_once_are_versions_of_one_lora(library: Library
 async def test_uploading_again_repairs_a_lost_blob(library: Library) -> None:
     detail, _ = await library.upload(A)
     await library.blobs.delete(detail.lora.head.object_key)
-    _, created = await library.upload(A)
+    again, created = await library.upload(A)
     assert not created
-    assert await library.keys() == {detail.lora.head.object_key}
+    assert again.lora.head.object_key != detail.lora.head.object_key
+    assert await library.keys() == {again.lora.head.object_key}
+    path = await library.sync.ensure(await library.pinned())
+    assert path.read_bytes() == A
 
 
 @pytest.mark.parametrize("name", ["pickle", "truncated data", "trailing bytes", "empty file"])
@@ -128,16 +133,16 @@ async def test_the_name_asked_for_beats_the_file_s_and_that_the_trainer_s(
     trained = lora_bytes(metadata={"ss_output_name": "trained"})
     asked, _ = await library.upload(trained, "file.safetensors", name="Asked")
     file, _ = await library.upload(trained, "file.safetensors")
-    own, _ = await library.service.add(ANN, form(trained, None, {}))
+    own, _ = await library.upload(trained, None)
     assert [each.lora.name for each in (asked, file, own)] == ["Asked", "file", "trained"]
 
 
-@pytest.mark.parametrize("filename", ["..\\evil.safetensors", "a/b.safetensors", "", "nul", "C:x"])
+@pytest.mark.parametrize("hostile", ["..\\evil.safetensors", "a/b.safetensors", "", "nul", "C:x"])
 async def test_a_hostile_file_name_is_refused_and_leaves_nothing(
-    library: Library, filename: str
+    library: Library, hostile: str
 ) -> None:
     with pytest.raises(InvalidError) as caught:
-        await library.upload(A, filename)
+        await library.upload(A, hostile)
     assert caught.value.code == "invalid_lora_name"
     assert await library.keys() == set()
 
@@ -151,42 +156,45 @@ async def test_fields_that_do_not_fit_are_named(library: Library) -> None:
     assert set(caught.value.details["fields"]) == {"tags.0"}
 
 
-async def test_a_crash_before_the_bytes_are_stored_shows_nothing_and_blocks_nothing(
-    library: Library, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def crash(key: str, file: object) -> None:
-        raise RuntimeError(key, file)
+async def killed(library: Library, monkeypatch: pytest.MonkeyPatch, filename: str) -> None:
+    """An upload whose sidecar is killed when its bytes are stored, and its row is not written."""
+
+    async def crash(_store: LoraStore, version: object, *_: object) -> None:
+        raise RuntimeError(version)
+
+    async def is_dead(key: str) -> None:
+        raise UnavailableError("blobs", key)
 
     with monkeypatch.context() as broken:
-        broken.setattr(library.blobs, "adopt", crash)
+        broken.setattr(LoraStore, "add_version", crash)
+        broken.setattr(library.blobs, "delete", is_dead)
         with pytest.raises(RuntimeError):
-            await library.upload(A)
+            await library.upload(A, filename)
+
+
+async def test_a_crash_between_bytes_and_row_shows_nothing_and_blocks_nothing(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await killed(library, monkeypatch, "style.safetensors")
+    (left,) = await library.keys()
     assert await names(library) == []
     assert await library.service.names(ANN) == []
     with pytest.raises(InvalidError, match="style"):
         await library.resolver.pin(ANN, ["style"])
     other, _ = await library.upload(B)
-    assert other.lora.head.version == 2
+    assert other.lora.head.version == 1
     same, created = await library.upload(A)
     assert created
     assert {version.version for version in same.versions} == {1, 2}
+    assert left not in {version.object_key for version in same.versions}
 
 
-async def test_a_name_that_a_crash_left_taken_is_free_after_a_day(
+async def test_a_crash_leaves_no_name_taken(
     library: Library, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def crash(key: str, file: object) -> None:
-        raise RuntimeError(key, file)
-
-    with monkeypatch.context() as broken:
-        broken.setattr(library.blobs, "adopt", crash)
-        with pytest.raises(RuntimeError):
-            await library.upload(A, "lost.safetensors")
+    await killed(library, monkeypatch, "lost.safetensors")
     kept, _ = await library.upload(B, "kept.safetensors")
     change = LoraChange(name="lost")
-    with pytest.raises(ConflictError):
-        await library.service.edit(ANN, kept.lora.id, change)
-    library.clock.tick(timedelta(days=2).total_seconds())
     assert (await library.service.edit(ANN, kept.lora.id, change)).lora.name == "lost"
 
 
@@ -281,13 +289,10 @@ async def test_uploads_and_deletes_at_once_never_show_a_lora_without_bytes(
 async def test_two_files_whose_hashes_begin_alike_are_not_confused(library: Library) -> None:
     sha256 = hashlib.sha256(A).hexdigest()
     detail, _ = await library.upload(B)
-    forged = replace(
-        detail.lora.head,
-        sha256=sha256[:8] + "0" * 56,
-        object_key=object_key(ANN.id, "style", sha256),
-    )
+    other = sha256[:8] + "0" * 56
+    forged = replace(detail.lora.head, sha256=other, filename=filename("style", other))
     async with library.database.transaction(ANN) as tx:
-        await LoraStore(tx).add_pending(forged, "upload")
+        await LoraStore(tx).add_version(forged, "upload", None)
     with pytest.raises(ConflictError) as caught:
         await library.upload(A)
     assert caught.value.code == "lora_hash_taken"

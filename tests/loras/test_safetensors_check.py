@@ -9,7 +9,7 @@ import safetensors
 from safetensors_files import HOSTILE, UNUSUAL, lora_bytes, pack, tensor
 
 from sidecar.errors import TooLargeError, UnsupportedError
-from sidecar.loras.safetensors import CheckedFile, auto_v2, check
+from sidecar.loras.safetensors import CheckedFile, SafetensorsStream, auto_v2, check
 
 LIMIT = 1 << 30
 BEYOND_THE_REFERENCE = {"no tensors", "extra field", "duplicate tensor", "duplicate metadata"}
@@ -21,7 +21,7 @@ async def in_steps(data: bytes, step: int) -> AsyncIterator[bytes]:
 
 
 async def checked(data: bytes, step: int = 1 << 16, limit: int = LIMIT) -> CheckedFile:
-    return await check(in_steps(data, step), lambda _: None, limit)
+    return await check(in_steps(data, step), limit)
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -56,8 +56,9 @@ async def test_a_pickle_is_called_one(name: str, word: str) -> None:
 @pytest.mark.parametrize("step", [1000, 1 << 20, 5 << 20])
 async def test_the_hashes_are_those_of_the_bytes_passed_on(step: int) -> None:
     data = lora_bytes(size=3 << 20)
-    passed: list[bytes] = []
-    file = await check(in_steps(data, step), passed.append, LIMIT)
+    stream = SafetensorsStream(in_steps(data, step), LIMIT)
+    passed = [chunk async for chunk in stream]
+    file = stream.file
     body = data[8 + int.from_bytes(data[:8], "little") :]
     assert b"".join(passed) == data
     assert file.sha256 == hashlib.sha256(data).hexdigest()
@@ -79,9 +80,9 @@ async def test_a_bad_header_is_refused_before_any_tensor_arrives() -> None:
 
     overlapping = HOSTILE["overlap"][:-24]
     with pytest.raises(UnsupportedError, match="overlap"):
-        await check(stalls(overlapping), lambda _: None, LIMIT)
+        await check(stalls(overlapping), LIMIT)
     with pytest.raises(UnsupportedError, match="pickle"):
-        await check(stalls(HOSTILE["pickle"][:8]), lambda _: None, LIMIT)
+        await check(stalls(HOSTILE["pickle"][:8]), LIMIT)
 
 
 async def test_a_file_over_the_limit_is_refused_by_its_header() -> None:

@@ -11,7 +11,7 @@ from uuid import UUID
 import pytest
 import sqlalchemy as sa
 from databases import sqlite_database
-from interrogated import Told, Walls
+from interrogated import Told, Walls, of_others
 from repository import ROOT
 from stores_of_another import (
     ACROSS,
@@ -26,14 +26,16 @@ from stores_of_another import (
 )
 
 from sidecar.database import Database, Transaction
+from sidecar.loras.store.shares import SharedLoras
 from sidecar.principal import Principal
 
 pytestmark = pytest.mark.timeout(180)
 
 OWN = sorted(stores() - ACROSS, key=lambda store: store.__name__)
 EVERY_STORE = pytest.mark.parametrize("store", OWN, ids=lambda store: store.__name__)
-GUARDED_TWICE = {"LoraStore.by_object_key"}
-"""It looks for the LoRA of what it found, as its owner, before it gives it away."""
+GUARDED_TWICE = {"LoraStore.by_filename", "SharedLoras._shown", "UseStore.workflows"}
+"""They find what another condition lets them see: the LoRA of a version, one that is shared, the
+workflow of one's own run."""
 
 
 class Two:
@@ -42,6 +44,7 @@ class Two:
     def __init__(self, database: Database, before: Database, told: Told, anns: Held) -> None:
         self.anns, self.nothing = anns, nothing_like(anns)
         self.ann = Caller(database, Principal(UUID(told.ann.account)), anns)
+        self.friend = Caller(database, Principal(UUID(told.ann.friend)), anns)
         self.ben = Caller(database, Principal(UUID(told.ben.account)), anns)
         self.ben_alone = Caller(before, self.ben.principal, anns)
 
@@ -72,9 +75,10 @@ async def test_a_store_does_not_know_anothers_ids(two: Two, store: type) -> None
 @EVERY_STORE
 async def test_a_store_knows_them_when_their_owner_asks(two: Two, store: type) -> None:
     rows = await two.ann.rows()
+    knows = two.friend if store is SharedLoras else two.ann
     for method in methods(store):
-        asked = await two.ann.call(store, method, two.anns)
-        in_vain = await two.ann.call(store, method, two.nothing)
+        asked = await knows.call(store, method, two.anns)
+        in_vain = await knows.call(store, method, two.nothing)
         as_another = await two.ben.call(store, method, two.anns)
         is_real = asked != in_vain or asked.rows != rows or asked.outcome != as_another.outcome
         assert is_real, method
@@ -84,15 +88,22 @@ async def test_a_store_knows_them_when_their_owner_asks(two: Two, store: type) -
 async def test_a_condition_that_is_forgotten_anywhere_is_found(
     two: Two, store: type, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mine, places, forgotten = Transaction.mine, set(), ""
+    mine, granted, places, forgotten = Transaction.mine, Transaction.granted, set(), ""
 
-    def forgetful(tx: Transaction, table: sa.FromClause) -> sa.ColumnElement[bool]:
-        caller = sys._getframe(1)
+    def is_forgotten() -> bool:
+        caller = sys._getframe(2)
         place = f"{type(caller.f_locals.get('self')).__name__}.{caller.f_code.co_name}"
         places.add(place)
-        return sa.true() if place == forgotten else mine(tx, table)
+        return place == forgotten
+
+    def forgetful(tx: Transaction, table: sa.FromClause) -> sa.ColumnElement[bool]:
+        return sa.true() if is_forgotten() else mine(tx, table)
+
+    def generous(tx: Transaction, shares: sa.FromClause) -> sa.ColumnElement[bool]:
+        return of_others(tx, shares) if is_forgotten() else granted(tx, shares)
 
     monkeypatch.setattr(Transaction, "mine", forgetful)
+    monkeypatch.setattr(Transaction, "granted", generous)
     assert [wrong async for wrong in two.wrong_with(store)] == []
     reached, unnoticed = frozenset(places), set()
     for forgotten in sorted(reached):

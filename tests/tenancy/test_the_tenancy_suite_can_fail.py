@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import pytest
-from interrogated import ASKED_FOR_FIRST, NO_TABLE, Told, Walls
+from interrogated import ASKED_FOR_FIRST, GRANTED, NO_TABLE, Told, Walls
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -27,6 +27,13 @@ def test_a_statement_that_forgets_the_owner_is_found_when_the_policies_are_off(
     interrogated: Callable[[Walls], Told], table: str
 ) -> None:
     assert interrogated(Walls.CONDITIONS).holes[table] > 0
+
+
+@pytest.mark.parametrize("walls", [Walls.SQLITE, Walls.CONDITIONS])
+def test_a_statement_that_forgets_whom_something_is_shared_with_is_found(
+    interrogated: Callable[[Walls], Told], walls: Walls
+) -> None:
+    assert interrogated(walls).holes[GRANTED] > 0
 
 
 @pytest.mark.parametrize("walls", Walls)

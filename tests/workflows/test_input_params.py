@@ -153,8 +153,9 @@ def test_a_list_of_files_is_not_told_to_the_caller() -> None:
     assert "tiny-sd15" not in str(error.details) + error.message
 
 
-def test_a_lora_need_not_be_in_comfyuis_list() -> None:
-    assert applied({"lora_name": "mine"})["2"]["inputs"]["lora_name"] == "mine"
+@pytest.mark.parametrize("name", ["mine", "mine@2", "mine.safetensors@2", "@ann@example.org/x@2"])
+def test_a_lora_need_not_be_in_comfyuis_list(name: str) -> None:
+    assert applied({"lora_name": name})["2"]["inputs"]["lora_name"] == name
 
 
 def test_an_uploaded_image_need_not_be_in_comfyuis_list() -> None:

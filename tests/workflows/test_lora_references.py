@@ -172,6 +172,28 @@ def test_an_undeclared_input_counts_when_it_plainly_is_a_file() -> None:
 
 
 @pytest.mark.parametrize(
+    "name",
+    ["style@2", "style@2.safetensors", "style.safetensors@2", "@ann@example.org/style@2"],
+)
+@pytest.mark.parametrize(
+    "class_type",
+    ["LoraLoader", "LoraLoaderModelOnly", "CreateHookLora", "UserLoraLoader", "Undeclared"],
+)
+def test_a_version_and_another_s_lora_are_references_in_every_loader(
+    class_type: str, name: str
+) -> None:
+    info = {**object_info(), "Undeclared": {"input": {}}}
+    assert found(class_type, {"lora_name": name}, info=info) == [(("lora_name",), name)]
+
+
+@pytest.mark.parametrize("name", ["style@2", "@ann@example.org/style"])
+def test_a_version_and_another_s_lora_are_references_in_rows_and_stacks(name: str) -> None:
+    row = {"on": True, "lora": name, "strength": 1.0}
+    power = found("Power Lora Loader (rgthree)", {"lora_1": row})
+    assert power == [(("lora_1", "lora"), name)]
+
+
+@pytest.mark.parametrize(
     "broken",
     [
         None,

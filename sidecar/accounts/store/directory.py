@@ -1,7 +1,7 @@
 """Every account: what signing in and the admins need."""
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -41,6 +41,12 @@ class AccountDirectory:
     async def with_email(self, email: str) -> Account | None:
         """The one with this e-mail, or None."""
         return await self._one(accounts.c.email == email)
+
+    async def among(self, emails: Collection[str], ids: Collection[UUID]) -> Sequence[Account]:
+        """Those that have one of these e-mails or ids."""
+        asked = accounts.c.email.in_(list(emails)) | accounts.c.id.in_(list(ids))
+        rows = await self._tx.execute(sa.select(*ACCOUNT).where(asked))
+        return [account_of(row) for row in rows.all()]
 
     async def with_supabase_id(self, supabase_id: UUID) -> Account | None:
         """The one that Supabase knows under this id, or None."""
@@ -119,7 +125,7 @@ class AccountDirectory:
         return page.map(account_of)
 
     async def usage(self, owners: Collection[UUID]) -> Mapping[UUID, Usage]:
-        """What each of these has, in one query. Unstored and deleted things are not counted."""
+        """What each of these has, in one query. Deleted things are not counted."""
         rows = (await self._tx.execute(_usage_of(owners))).all()
         figures: dict[UUID, dict[str, int]] = defaultdict(dict)
         for row in rows:
@@ -163,11 +169,10 @@ def _usage_of(owners: Collection[UUID]) -> sa.CompoundSelect[Any]:
         )
 
     one_each = sa.func.count()
-    stored = lora_versions.c.state == "stored"
     return sa.union_all(
         figure("runs", runs, one_each),
         figure("unfinished_runs", runs, one_each, runs.c.status.in_(UNFINISHED)),
         figure("workflows", workflows, one_each, workflows.c.deleted_at.is_(None)),
         figure("loras", loras, one_each, loras.c.head_version > 0),
-        figure("lora_bytes", lora_versions, sa.func.sum(lora_versions.c.bytes), stored),
+        figure("lora_bytes", lora_versions, sa.func.sum(lora_versions.c.bytes)),
     )

@@ -1,13 +1,22 @@
 """A person's own account, sessions and API tokens. Every statement names the owner."""
 
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
 
 from ...database import Transaction
 from ...database.pages import Cursor, Page, PageQuery, cut, newest_first
-from ...database.tables import accounts, api_tokens, lora_versions, runs, sessions
+from ...database.tables import (
+    accounts,
+    api_tokens,
+    lora_versions,
+    loras,
+    runs,
+    sessions,
+    uploads,
+)
 from ..models import Account, ApiToken, Session, Spent
 from .columns import ACCOUNT, SESSION, TOKEN, account_of, session_of, token_of
 from .directory import UNFINISHED
@@ -32,14 +41,17 @@ class OwnAccount:
             .select_from(runs)
             .where(self._tx.mine(runs), runs.c.status.in_(UNFINISHED))
         )
-        held = sa.select(sa.func.coalesce(sa.func.sum(lora_versions.c.bytes), 0)).where(
-            self._tx.mine(lora_versions), lora_versions.c.state == "stored"
+        stored = sa.select(sa.func.coalesce(sa.func.sum(lora_versions.c.bytes), 0)).where(
+            self._tx.mine(lora_versions)
         )
-        query = sa.select(
-            unfinished.scalar_subquery().label("runs"), held.scalar_subquery().label("bytes")
+        coming = sa.select(sa.func.coalesce(sa.func.sum(uploads.c.length), 0)).where(
+            self._tx.mine(uploads), uploads.c.state.in_(("receiving", "finishing"))
         )
-        row = (await self._tx.execute(query)).one()
-        return Spent(int(row.runs), int(row.bytes))
+        count = sa.select(sa.func.count()).select_from(loras).where(self._tx.mine(loras))
+        figures = (unfinished, stored, coming, count)
+        found = await self._tx.execute(sa.select(*(each.scalar_subquery() for each in figures)))
+        row: tuple[Any, ...] = tuple(found.one())
+        return Spent(int(row[0]), int(row[1]) + int(row[2]), int(row[3]))
 
 
 class SessionStore:

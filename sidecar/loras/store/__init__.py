@@ -4,24 +4,30 @@ A version is written when its bytes are in the blob store.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
-from pydantic import TypeAdapter
 
 from ...database import Transaction
-from ...database.pages import Cursor, Page, cut, has_tag, newest_first
-from ...database.tables import lora_shares, lora_versions, loras
+from ...database.pages import Page, cut, newest_first
+from ...database.tables import lora_shares, lora_versions, loras, uploads
 from ...errors import ConflictError
-from ..models import Lora, LoraQuery, LoraVersion, VersionState
+from ..models import Lora, LoraVersion, VersionState
 from ..names import LoraName
-from ..names import stem_of as folded
-from ..trainer_metadata import TrainerMetadata
-
-_metadata = TypeAdapter(TrainerMetadata)
+from ..views import LoraQuery
+from .columns import (
+    METADATA,
+    VERSION,
+    VERSION_FIELDS,
+    lora_of,
+    matching,
+    place,
+    shown,
+    version_of,
+)
 
 
 class LoraStore:
@@ -33,24 +39,15 @@ class LoraStore:
 
     async def get(self, lora_id: UUID) -> Lora | None:
         """One, or None."""
-        query = self._own(_shown()).where(loras.c.id == lora_id)
+        query = self._own(shown()).where(loras.c.id == lora_id)
         row = (await self._tx.execute(query)).one_or_none()
-        return None if row is None else _lora(row)
+        return None if row is None else lora_of(row)
 
     async def page(self, asked: LoraQuery) -> Page[Lora]:
         """Newest first."""
-        query = self._own(_shown())
-        if asked.q is not None:
-            query = query.where(
-                loras.c.stem.contains(folded(asked.q), autoescape=True)
-                | loras.c.description.icontains(asked.q, autoescape=True)
-            )
-        if asked.tag is not None:
-            query = query.where(has_tag(loras.c.tags, asked.tag))
-        if asked.base_model is not None:
-            query = query.where(loras.c.base_model == asked.base_model)
+        query = matching(self._own(shown()), asked)
         rows = (await self._tx.execute(newest_first(query, loras, asked))).all()
-        return cut([_lora(row) for row in rows], asked, _place)
+        return cut([lora_of(row) for row in rows], asked, place)
 
     async def names(self) -> Sequence[str]:
         """Every name, newest first."""
@@ -63,8 +60,8 @@ class LoraStore:
 
     async def by_stem(self, stems: Iterable[str]) -> dict[str, Lora]:
         """Those that have one of these stems."""
-        query = self._own(_shown()).where(loras.c.stem.in_(list(stems)))
-        found = [_lora(row) for row in (await self._tx.execute(query)).all()]
+        query = self._own(shown()).where(loras.c.stem.in_(list(stems)))
+        found = [lora_of(row) for row in (await self._tx.execute(query)).all()]
         return {lora.stem: lora for lora in found}
 
     async def by_filename(self, filenames: Iterable[str]) -> dict[str, tuple[Lora, LoraVersion]]:
@@ -72,39 +69,39 @@ class LoraStore:
 
         Two LoRAs may have had the same name with the same bytes: then it is one of them.
         """
-        query = sa.select(*_VERSION).where(
+        query = sa.select(*VERSION).where(
             self._tx.mine(lora_versions), lora_versions.c.filename.in_(list(filenames))
         )
         found = {}
         for row in (await self._tx.execute(query)).all():
             lora = await self.get(row.lora_id)
             if lora is not None:
-                found[row.filename] = (lora, _version(row))
+                found[row.filename] = (lora, version_of(row))
         return found
 
     async def version(self, lora_id: UUID, version: int) -> LoraVersion | None:
         """A version, or None."""
-        query = sa.select(*_VERSION).where(*self._of(lora_id), lora_versions.c.version == version)
+        query = sa.select(*VERSION).where(*self._of(lora_id), lora_versions.c.version == version)
         row = (await self._tx.execute(query)).one_or_none()
-        return None if row is None else _version(row)
+        return None if row is None else version_of(row)
 
     async def versions(self, lora_id: UUID) -> Sequence[LoraVersion]:
         """All of them, newest first."""
         query = (
-            sa.select(*_VERSION).where(*self._of(lora_id)).order_by(lora_versions.c.version.desc())
+            sa.select(*VERSION).where(*self._of(lora_id)).order_by(lora_versions.c.version.desc())
         )
-        return [_version(row) for row in (await self._tx.execute(query)).all()]
+        return [version_of(row) for row in (await self._tx.execute(query)).all()]
 
     async def with_sha256(self, lora_id: UUID, sha256: str) -> LoraVersion | None:
         """The version that has these bytes."""
         query = (
-            sa.select(*_VERSION)
+            sa.select(*VERSION)
             .where(*self._of(lora_id), lora_versions.c.sha256 == sha256)
             .order_by(lora_versions.c.version.desc())
             .limit(1)
         )
         row = (await self._tx.execute(query)).one_or_none()
-        return None if row is None else _version(row)
+        return None if row is None else version_of(row)
 
     async def sha256s_called(self, filename: str) -> set[str]:
         """The bytes of the versions whose files are called so on disk."""
@@ -113,13 +110,23 @@ class LoraStore:
         )
         return set((await self._tx.execute(query)).scalars().all())
 
-    async def kept(self) -> tuple[int, int]:
-        """How many LoRAs there are, and the bytes of all their versions."""
+    async def kept(self, *, but: UUID | None = None) -> tuple[int, int]:
+        """How many LoRAs there are, and the bytes of all their versions and of unfinished uploads.
+
+        ``but`` is an upload that is not counted.
+        """
         count = sa.select(sa.func.count()).where(self._tx.mine(loras)).scalar_subquery()
-        total = sa.select(count, sa.func.coalesce(sa.func.sum(lora_versions.c.bytes), 0))
-        row = (await self._tx.execute(total.where(self._tx.mine(lora_versions)))).one()
-        found: tuple[Any, ...] = tuple(row)
-        return int(found[0]), int(found[1])
+        stored = sa.select(sa.func.coalesce(sa.func.sum(lora_versions.c.bytes), 0)).where(
+            self._tx.mine(lora_versions)
+        )
+        coming = sa.select(sa.func.coalesce(sa.func.sum(uploads.c.length), 0)).where(
+            self._tx.mine(uploads), uploads.c.state.in_(("receiving", "finishing"))
+        )
+        if but is not None:
+            coming = coming.where(uploads.c.id != but)
+        query = sa.select(count, stored.scalar_subquery(), coming.scalar_subquery())
+        found: tuple[Any, ...] = tuple((await self._tx.execute(query)).one())
+        return int(found[0]), int(found[1]) + int(found[2])
 
     async def with_stem(self, stem: str) -> UUID | None:
         """The id of the LoRA with this stem."""
@@ -161,8 +168,8 @@ class LoraStore:
         await self._tx.execute(count)
         newest = await self._tx.execute(sa.select(loras.c.last_version).where(*mine))
         numbered = replace(version, version=newest.scalar_one())
-        values = {name: getattr(numbered, name) for name in _VERSION_FIELDS}
-        values["metadata"] = _metadata.dump_python(numbered.metadata, mode="json")
+        values = {name: getattr(numbered, name) for name in VERSION_FIELDS}
+        values["metadata"] = METADATA.dump_python(numbered.metadata, mode="json")
         values |= {"owner_id": self._owner, "source": source, "source_ref": source_ref}
         await self._tx.execute(lora_versions.insert().values(values))
         return numbered
@@ -177,7 +184,7 @@ class LoraStore:
 
     async def make_head(self, version: LoraVersion, at: datetime) -> None:
         """Let the LoRA stand for this version, and show what that file says about itself."""
-        stored = _metadata.dump_python(version.metadata, mode="json")
+        stored = METADATA.dump_python(version.metadata, mode="json")
         await self._change(
             version.lora_id,
             head_version=version.version,
@@ -229,42 +236,6 @@ class LoraStore:
         await self._tx.execute(
             loras.update().where(self._tx.mine(loras), loras.c.id == lora_id).values(values)
         )
-
-
-_VERSION_FIELDS = tuple(field.name for field in fields(LoraVersion))
-_VERSION = tuple(lora_versions.c[name] for name in _VERSION_FIELDS)
-_LORA_FIELDS = ("id", "name", "stem", "description", "tags", "created_at", "updated_at")
-
-
-def _shown() -> sa.Select[Any]:
-    """LoRAs with their heads; the version's columns come as ``head_<name>``."""
-    heads = [column.label(f"head_{column.name}") for column in _VERSION]
-    return sa.select(*(loras.c[name] for name in _LORA_FIELDS), *heads).join(
-        lora_versions,
-        (lora_versions.c.lora_id == loras.c.id)
-        & (lora_versions.c.version == loras.c.head_version)
-        & (lora_versions.c.owner_id == loras.c.owner_id),
-    )
-
-
-def _lora(row: sa.Row[Any]) -> Lora:
-    values = row._mapping
-    head = {name: values[f"head_{name}"] for name in _VERSION_FIELDS}
-    return Lora(head=_checked(head), **{name: values[name] for name in _LORA_FIELDS})
-
-
-def _version(row: sa.Row[Any]) -> LoraVersion:
-    return _checked({name: row._mapping[name] for name in _VERSION_FIELDS})
-
-
-def _checked(values: dict[str, Any]) -> LoraVersion:
-    values["metadata"] = _metadata.validate_python(values["metadata"])
-    values["state"] = VersionState(values["state"])
-    return LoraVersion(**values)
-
-
-def _place(lora: Lora) -> Cursor:
-    return Cursor(lora.created_at, lora.id)
 
 
 def _name_taken(name: str) -> ConflictError:

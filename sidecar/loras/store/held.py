@@ -1,7 +1,6 @@
 """Which files unfinished runs hold on to, whoever's they are: for the sidecar's own work only."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -9,18 +8,9 @@ from pydantic import TypeAdapter
 
 from ...database import Transaction
 from ...database.tables import runs
-from ..models import LoraPin
+from ..models import HeldFiles, LoraPin
 
 _pins = TypeAdapter(tuple[LoraPin, ...])
-
-
-@dataclass(frozen=True)
-class HeldFiles:
-    """What one unfinished run pins. ``worker_id`` None: it waits, no pair has claimed it yet."""
-
-    run_id: UUID
-    worker_id: str | None
-    pins: Sequence[LoraPin]
 
 
 class HeldStore:

@@ -13,8 +13,8 @@ from lora_pins import AlteredBlobs, listed, stored
 from safetensors_files import lora_bytes
 
 from sidecar.errors import StorageFullError, UnavailableError, UpstreamError
+from sidecar.loras.disk import LoraSync
 from sidecar.loras.models import LoraPin
-from sidecar.loras.sync import LoraSync
 
 DATA = lora_bytes(1, size=3 << 20)
 

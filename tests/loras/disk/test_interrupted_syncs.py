@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "interrupted_syncs.py"
+SCRIPT = Path(__file__).parents[3] / "benchmarks" / "interrupted_syncs.py"
 
 
 def test_no_corrupt_file_is_ever_listed() -> None:
