@@ -98,10 +98,14 @@ class LoraIntake:
 
     async def add_version(self, principal: Principal, lora_id: UUID, parts: UploadParts) -> Taken:
         """The same for a LoRA that is there. NotFoundError before the file is read."""
+        await self.require(principal, lora_id)
+        return await self._receive(principal, parts, no_field, lora_id)
+
+    async def require(self, principal: Principal, lora_id: UUID) -> None:
+        """NotFoundError for a LoRA that is not the caller's own."""
         async with self._database.transaction(principal, read_only=True) as tx:
             if await LoraStore(tx).get(lora_id) is None:
                 raise NotFoundError("lora")
-        return await self._receive(principal, parts, no_field, lora_id)
 
     async def adopt(
         self,

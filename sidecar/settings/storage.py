@@ -51,8 +51,8 @@ class StorageSettings(BaseModel):
     minio_path_style: bool | None = Field(
         None,
         alias="MINIO_PATH_STYLE",
-        description="the bucket is in the path (`true`) or in the host name (`false`) of a request; "
-        "none: in the host name for AWS alone",
+        description="the bucket is in the path (`true`) or in the host name (`false`) of a "
+        "request; none: in the host name for AWS alone",
     )
     minio_public_endpoint: str | None = Field(
         None,

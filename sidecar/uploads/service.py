@@ -64,9 +64,12 @@ class UploadService:
     async def create(
         self, principal: Principal, length: int, metadata: Mapping[str, str]
     ) -> Progress:
-        """Begin one. InvalidError for metadata that cannot become a LoRA, TooLargeError and
+        """Begin one. InvalidError for metadata that cannot become a LoRA, NotFoundError for a
+        version of one that is not there, TooLargeError and
         StorageFullError("quota_exceeded") before any byte, QuotaError("too_many_uploads")."""
-        Wanted.of(metadata)
+        wanted = Wanted.of(metadata)
+        if wanted.lora_id is not None:
+            await self._intake.require(principal, wanted.lora_id)
         await self._intake.refuse_unaffordable(principal, length)
         now = self._clock.now()
         upload = Upload(
@@ -83,7 +86,7 @@ class UploadService:
         async with self._database.transaction(principal) as tx:
             await tx.alone("uploads")
             store = UploadStore(tx)
-            if await store.count_unfinished() >= MOST_UNFINISHED:
+            if len(await store.unfinished()) >= MOST_UNFINISHED:
                 raise QuotaError(
                     "too_many_uploads",
                     f"{MOST_UNFINISHED} uploads have begun and not ended.",

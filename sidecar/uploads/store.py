@@ -43,12 +43,12 @@ class UploadStore:
         )
         return [_upload(row) for row in (await self._tx.execute(query)).mappings()]
 
-    async def count_unfinished(self) -> int:
-        """How many are not at their end."""
-        query = sa.select(sa.func.count()).where(
+    async def unfinished(self) -> Sequence[UUID]:
+        """Those that are not at their end."""
+        query = sa.select(uploads.c.id).where(
             self._tx.mine(uploads), uploads.c.state.in_([state.value for state in UNFINISHED])
         )
-        return int((await self._tx.execute(query)).scalar_one())
+        return (await self._tx.execute(query)).scalars().all()
 
     async def change(self, upload_id: UUID, states: Collection[UploadState], **values: Any) -> bool:
         """Change one that is in one of these states; whether it was."""

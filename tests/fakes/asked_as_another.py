@@ -90,7 +90,7 @@ async def answer(client: Person, request: Request, show: Show, about: Things) ->
 
 def in_order(asked: Iterable[tuple[tuple[str, str], Request]]) -> list[tuple[Any, Request]]:
     """Reads first, then changes, what takes a name, and deletions."""
-    methods = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+    methods = ("OPTIONS", "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
     return sorted(
         asked,
         key=lambda each: (each[0][0] == "DELETE", each[1].late, methods.index(each[0][0])),
@@ -119,7 +119,10 @@ class Inquiry:
         for key, real, vain in self.pairs(TABLE, KEYS):
             await self.compare(key, real, vain, as_(self.asker))
             if key[0] == "GET" and KEYS[key].content_type != "text/event-stream":
-                heads = [Request("HEAD", each.path, each.params) for each in (real, vain)]
+                heads = [
+                    Request("HEAD", each.path, each.params, headers=each.headers)
+                    for each in (real, vain)
+                ]
                 await self.compare(key, *heads, as_(self.asker))
 
     async def look_for_secrets(self) -> None:

@@ -15,13 +15,13 @@ from sidecar.accounts.store import AccountDirectory
 from sidecar.comfyui.client import connected
 from sidecar.comfyui.stand_in import StandIn, serving
 from sidecar.database import Database
+from sidecar.loras.disk import LoraSync
 from sidecar.loras.intake import LoraIntake
 from sidecar.loras.models import LoraDetail, LoraPin
 from sidecar.loras.removal import UnneededFiles
 from sidecar.loras.resolve import LoraResolver
 from sidecar.loras.service import LoraService
 from sidecar.loras.sharing import LoraSharing
-from sidecar.loras.disk import LoraSync
 from sidecar.loras.uploads import FilePart, TextPart, UploadParts
 from sidecar.principal import SYSTEM, Principal, Role
 

@@ -6,6 +6,7 @@ ever be answers nothing about others. A new route has no entry, and the suite fa
 has thought about it.
 """
 
+import base64
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,6 +16,9 @@ from typing import Any
 import aiohttp
 from studio import drawing
 from two_people import Things
+
+TUS = {"Tus-Resumable": "1.0.0"}
+CHUNK = "application/offset+octet-stream"
 
 ANY = tuple(range(200, 300))
 
@@ -249,6 +253,34 @@ def _edit_lora(about: Things, own: Things) -> Iterator[tuple[str, dict[str, Any]
 @asking("POST", "/loras/{id}/versions")
 def _new_version(about: Things, own: Things) -> Iterator[tuple[str, dict[str, Any]]]:
     yield f"/loras/{about.lora}/versions", {"form": {"file": own.file}}
+
+
+# resumable uploads
+asking("OPTIONS", "/uploads")(_plain("/uploads"))
+asking("GET", "/uploads")(_plain("/uploads"))
+asking("GET", "/uploads/{id}")(_each("/uploads/{upload}", headers=TUS))
+asking("DELETE", "/uploads/{id}")(_each("/uploads/{upload}", headers=TUS))
+asking("PATCH", "/uploads/{id}")(
+    _each("/uploads/{upload}", headers={**TUS, "Content-Type": CHUNK, "Upload-Offset": "0"})
+)
+asking("POST", "/uploads/{id}")(
+    _each(
+        "/uploads/{upload}",
+        headers={
+            **TUS,
+            "Content-Type": CHUNK,
+            "Upload-Offset": "0",
+            "X-HTTP-Method-Override": "PATCH",
+        },
+    )
+)
+
+
+@asking("POST", "/uploads")
+def _upload(about: Things, _own: Things) -> Iterator[tuple[str, dict[str, Any]]]:
+    lora = base64.b64encode(about.lora.encode()).decode()
+    headers = {**TUS, "Upload-Length": "100", "Upload-Metadata": f"lora_id {lora}"}
+    yield "/uploads", {"headers": headers}
 
 
 # runs

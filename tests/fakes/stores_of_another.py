@@ -42,10 +42,12 @@ from sidecar.principal import Principal
 from sidecar.runs.models import UNFINISHED, Run
 from sidecar.runs.store import RunQueue, RunStore
 from sidecar.runs.views import RunQuery
+from sidecar.uploads.models import Upload, UploadState
+from sidecar.uploads.store import PairsUploads, UploadStore
 from sidecar.workflows.models import StoredVersion, Workflow, WorkflowQuery
 from sidecar.workflows.store import WorkflowStore
 
-ACROSS = {AccountDirectory, CredentialDirectory, RunQueue, HeldStore}
+ACROSS = {AccountDirectory, CredentialDirectory, RunQueue, HeldStore, PairsUploads}
 """Everybody's rows, for the sidecar itself: opened in its own transactions alone."""
 NOW = datetime.now(timezone.utc)
 LATER = NOW + timedelta(days=365)
@@ -146,6 +148,23 @@ CALLS: Mapping[tuple[type, str], Call] = {
     (SharedLoras, "page"): lambda h: [LoraQuery(tag=h.named.tag)],
     (UseStore, "runs"): lambda h: [h.lora.id, 2],
     (UseStore, "workflows"): lambda h: [h.lora.id, 2],
+    (UploadStore, "add"): lambda h: [
+        Upload(
+            uuid4(),
+            uuid4(),
+            "here",
+            1,
+            {"name": h.named.lora_name},
+            UploadState.RECEIVING,
+            NOW,
+            LATER,
+        )
+    ],
+    (UploadStore, "get"): lambda h: [h.id_of("upload")],
+    (UploadStore, "newest"): lambda _: [],
+    (UploadStore, "unfinished"): lambda _: [],
+    (UploadStore, "change"): lambda h: [h.id_of("upload"), list(UploadState)],
+    (UploadStore, "delete"): lambda h: [h.id_of("upload")],
     (RunStore, "add"): lambda h: [replace(h.run, id=uuid4())],
     (RunStore, "get"): lambda h: [h.run.id],
     (RunStore, "by_idempotency_key"): lambda h: [h.named.key],
@@ -171,6 +190,7 @@ CALLS: Mapping[tuple[type, str], Call] = {
 }
 WITH: Mapping[tuple[type, str], Mapping[str, Any]] = {
     (RunStore, "change"): {"worker_id": "taken"},
+    (UploadStore, "change"): {"expires_at": LATER},
     (SharedLoras, "page"): {"with_own": True},
 }
 

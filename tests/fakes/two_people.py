@@ -11,7 +11,6 @@ import secrets
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, fields
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -26,7 +25,7 @@ from studio import DATABASE_URL, Studio, drawing, lora_file, settings_for, stand
 from sidecar.accounts.models import SCOPES
 from sidecar.comfyui.stand_in import StandIn
 from sidecar.database import Database
-from sidecar.database.tables import lora_versions, metadata, uploads
+from sidecar.database.tables import lora_versions, metadata
 
 PASSWORD = "correct horse battery"
 PAGED = ("/workflows", "/loras", "/runs", "/sessions", "/tokens")
@@ -57,6 +56,8 @@ class Things:
     old_path: str
     object_key: str
     """Where the head's bytes are kept, which nobody is shown."""
+    upload: str
+    """Resumable; nothing of it has arrived."""
     run: str
     """Succeeded, with an output; of ``workflow``, asked for with ``key``."""
     queued: str
@@ -105,6 +106,7 @@ def never(things: Things) -> Things:
         path=path,
         old_path=path.replace(mark, secrets.token_hex(4)),
         object_key=f"user-{account}/loras/{uuid4()}.safetensors",
+        upload=str(uuid4()),
         run=str(uuid4()),
         queued=str(uuid4()),
         session=str(uuid4()),
@@ -155,6 +157,14 @@ class Person:
         form.add_field("name", name)
         form.add_field("file", data, filename="x.safetensors")
         return await self.ask("POST", "/loras", data=form)
+
+    async def begin_upload(self, name: str, length: int) -> str:
+        """Begin a resumable upload; its id."""
+        encoded = base64.b64encode(name.encode()).decode()
+        headers = {"Upload-Length": str(length), "Upload-Metadata": f"filename {encoded}"}
+        headers |= {"Tus-Resumable": "1.0.0"}
+        await self.ask("POST", "/uploads", headers=headers)
+        return str((await self.ask("GET", "/uploads"))["items"][0]["id"])
 
     async def until(self, run: str, status: str) -> Any:
         """Wait for a run."""
@@ -210,16 +220,6 @@ class World:
         query = sa.select(lora_versions.c.object_key).where(lora_versions.c.sha256 == sha256)
         with self.admin.connect() as connection:
             return str(connection.execute(query).scalar_one())
-
-    def begin_upload(self, person: Person, name: str, length: int) -> str:
-        """A resumable upload of which nothing has arrived yet; its id."""
-        upload_id, now = uuid4(), self._clock.now()
-        row = {"id": upload_id, "owner_id": person.id, "worker_id": "elsewhere", "length": length}
-        row |= {"metadata": {"name": name}, "state": "receiving", "created_at": now}
-        with self.admin.begin() as connection:
-            later = now + timedelta(days=3650)
-            connection.execute(uploads.insert().values({**row, "expires_at": later}))
-        return str(upload_id)
 
     def rows(self, account: UUID) -> dict[str, list[tuple[str, ...]]]:
         """Every row that is this account's, by table, as the database has it."""
@@ -309,7 +309,7 @@ async def furnish(world: World, person: Person, mark: str, seed: int) -> Things:
     lora = await person.upload(lora_name, file)
     change = {"description": f"what {mark} keeps here", "tags": [f"{mark}-tag"]}
     await person.ask("PATCH", f"/loras/{lora['id']}", json=change)
-    world.begin_upload(person, f"{mark}-coming", 100 + seed)
+    upload = await person.begin_upload(f"{mark}-coming", 100 + seed)
     friend = await world.join(f"{mark}-friend@example.org", sessions=0)
     shares = {"users": [friend.email], "can_download": True}
     given = await person.upload(f"{mark}-given", lora_file(seed + 3))
@@ -348,6 +348,7 @@ async def furnish(world: World, person: Person, mark: str, seed: int) -> Things:
         lora=lora["id"],
         lora_name=lora_name,
         given=given["id"],
+        upload=upload,
         friend=friend.account,
         other_lora=first["id"],
         other_lora_name=first["name"],

@@ -46,11 +46,12 @@ class Room:
         self._limit = limit
         self._min_free = min_free_bytes
         self._reserved: dict[Path, int] = {}
+        self._targets: dict[Path, int] = {}
         self._deciding = asyncio.Lock()
 
     @asynccontextmanager
-    async def reserved(self, part: Path, size: int) -> AsyncIterator[None]:
-        """Room for ``part``, which will have so many bytes.
+    async def reserved(self, part: Path, target: Path, size: int) -> AsyncIterator[None]:
+        """Room for ``part``, which will have so many bytes and then be ``target``.
 
         StorageFullError("disk_full") when the disk has no room whatever goes,
         UnavailableError("lora_cache") while others need what is there.
@@ -58,10 +59,14 @@ class Room:
         async with self._deciding:
             await self._make(size)
             self._reserved[part] = size
+            self._targets[target] = self._targets.get(target, 0) + 1
         try:
             yield
         finally:
             del self._reserved[part]
+            self._targets[target] -= 1
+            if not self._targets[target]:
+                del self._targets[target]
 
     async def _make(self, size: int) -> None:
         usage, free = await in_thread(self._look)
@@ -115,12 +120,12 @@ class Room:
         return max(0, over, self._min_free + promised + size - free)
 
     def _look(self) -> tuple[_Usage, int]:
-        """What is there without the parts that have room reserved, and what would be free without
-        them."""
+        """What is there without the files that have room reserved, parts or landed just now, and
+        what would be free without them."""
         usage = _Usage()
         free = shutil.disk_usage(self._folder).free
         for found in found_in(self._folder):
-            if found.path in self._reserved:
+            if found.path in self._reserved or found.path in self._targets:
                 free += found.size
             else:
                 usage.add(found)

@@ -177,7 +177,7 @@ class LoraSync:
 
     async def _fetched_once(self, pin: LoraPin, target: Path, part: Path) -> None:
         try:
-            async with self._room.reserved(part, pin.bytes):
+            async with self._room.reserved(part, target, pin.bytes):
                 await self._fetcher.fetch(pin, part, lambda *far: self._tell(target, *far))
                 await in_thread(land, part, target)
         finally:
