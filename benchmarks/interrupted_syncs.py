@@ -28,8 +28,8 @@ from lora_pins import AlteredBlobs, listed, stored  # noqa: E402
 from safetensors_files import lora_bytes  # noqa: E402
 
 from sidecar.errors import AtelierError, UnavailableError  # noqa: E402
-from sidecar.loras.models import LoraPin  # noqa: E402
 from sidecar.loras.disk import LoraSync  # noqa: E402
+from sidecar.loras.models import LoraPin  # noqa: E402
 
 FILES = 3
 FILE_BYTES = 2 << 20

@@ -23,8 +23,8 @@ sys.path.insert(0, str(ROOT))  # the clone is not installed
 
 from sidecar.blobs.folder import FolderBlobs
 from sidecar.durable import alongside, opened, read_file
-from sidecar.loras.models import LoraPin
 from sidecar.loras.disk import LoraSync
+from sidecar.loras.models import LoraPin
 
 OWNER = UUID(int=1)
 AIM = 0.7

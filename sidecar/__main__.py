@@ -1,4 +1,4 @@
-"""The command line: ``python -m sidecar serve|demo|users|migrate|doctor|copy``."""
+"""The command line: ``python -m sidecar serve|demo|users|migrate|doctor|copy|sweep``."""
 
 import argparse
 import asyncio
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol, TextIO
 
 from . import __version__
-from .commands import copy, doctor, migrate, users
+from .commands import copy, doctor, migrate, sweep, users
 from .demo import demo
 from .errors import AtelierError
 from .serving import log_to_stderr, serve
@@ -31,6 +31,7 @@ COMMANDS: Mapping[str, Command] = {
     "migrate": migrate,
     "doctor": doctor,
     "copy": copy,
+    "sweep": sweep,
 }
 
 

@@ -9,22 +9,26 @@ from aiohttp import web
 from .accounts import routes as account_routes
 from .accounts.people import People
 from .accounts_room import AccountsRoom, opened_accounts
+from .blobs import BlobStore
 from .clock import Clock, NewId, SystemClock, new_id
+from .database import Database
 from .engine.dbos import DbosEngine
 from .http.authentication import identify, pack_only, refuse_other_sites
 from .http.errors import map_errors
 from .http.request_log import tag_requests
 from .http.routing import mount
 from .loras import routes as lora_routes
+from .loras.disk import LoraSync
 from .loras.disk.tidying import Tidier
 from .loras.disk.watching import FolderWatch
 from .loras.intake import LoraIntake
+from .loras.objects import LoraObjects
 from .loras.removal import UnneededFiles
 from .loras.resolve import LoraResolver
 from .loras.service import LoraService
 from .loras.share_routes import SHARING
 from .loras.sharing import LoraSharing
-from .outside import Outside, open_outside, open_providers
+from .outside import Outside, open_outside, open_providers, worker_id_of
 from .principal import Credentials, Principal
 from .probes import OUTSIDE, mount_probes
 from .runs import pack_routes
@@ -34,11 +38,15 @@ from .runs.dispatcher import Dispatcher
 from .runs.editor import EditorRuns
 from .runs.feed import RunFeed
 from .runs.journal import RunJournal
+from .runs.objects import RunObjects
 from .runs.service import RunService
 from .runs.steps import Attempt
 from .runs.watch import ComfyWatch
 from .settings import Settings
+from .sweeping.daily import swept_daily
+from .sweeping.service import Sweeper
 from .uploads import routes as upload_routes
+from .uploads.expiry import UploadExpiry
 from .uploads.files import UploadFiles
 from .uploads.service import UploadService
 from .workflows import routes as workflow_routes
@@ -144,6 +152,8 @@ def _studio(
             watching = FolderWatch(Tidier(outside.sync), outside.sync.folder)
             await stack.enter_async_context(watching.running())
             await stack.enter_async_context(app[upload_routes.UPLOADS].running())
+            sweeper = sweeper_for(settings, outside.database, outside.blobs, clock)
+            await stack.enter_async_context(swept_daily(sweeper, outside.database))
             await stack.enter_async_context(_in_background(watch))
             await stack.enter_async_context(engine.running())
             await stack.enter_async_context(dispatcher.running())
@@ -224,6 +234,23 @@ def _wire_rooms(
         worker_id=outside.worker_id,
         quotas=room.accounts.quotas_of,
         start=dispatcher.start_soon,
+    )
+
+
+def sweeper_for(settings: Settings, database: Database, blobs: BlobStore, clock: Clock) -> Sweeper:
+    """Who removes garbage, for the sidecar and for the command beside it."""
+    return Sweeper(
+        blobs,
+        LoraSync(blobs, settings.loras_dir),
+        LoraObjects(database),
+        RunObjects(database),
+        UploadExpiry(
+            database,
+            UploadFiles(settings.data_dir / "uploads"),
+            worker_id=worker_id_of(settings),
+            seconds=settings.upload_seconds,
+        ),
+        clock,
     )
 
 

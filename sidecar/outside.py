@@ -99,7 +99,8 @@ async def open_outside(settings: Settings, stack: AsyncExitStack) -> Outside:
     engine_database = _engine_database(settings)
     stack.callback(engine_database.dispose)
     blobs = await stack.enter_async_context(opened_blobs(settings))
-    worker_id = _kept_name(settings, "worker-id", "pair") if on_postgres else ONLY_PAIR
+    await blobs.clean()
+    worker_id = worker_id_of(settings)
     sync = LoraSync(
         blobs,
         settings.loras_dir,
@@ -154,12 +155,9 @@ async def opened_blobs(settings: Settings) -> AsyncIterator[BlobStore]:
     folder = settings.data_dir / "blobs"
     address = s3_address(settings)
     if address is None:
-        blobs = FolderBlobs(folder)
-        await blobs.clean()
-        yield blobs
+        yield FolderBlobs(folder)
         return
     store = S3Blobs(address, folder / INCOMING, max_bytes=settings.max_lora_bytes)
-    await store.clean()
     try:
         yield store
     finally:
@@ -207,6 +205,13 @@ def _engine_database(settings: Settings) -> sa.Engine:
     if settings.postgres_url is not None:
         return postgres.sync_engine(settings.postgres_url)
     return sqlite.sync_engine(settings.database_file)
+
+
+def worker_id_of(settings: Settings) -> str:
+    """This pair, under one name for ever."""
+    if settings.postgres_url is None:
+        return ONLY_PAIR
+    return _kept_name(settings, "worker-id", "pair")
 
 
 def _kept_name(settings: Settings, filename: str, prefix: str) -> str:

@@ -45,6 +45,10 @@ class BlobStore(Protocol):
     when it has no room; a key that ``checked_key`` refuses is a ValueError.
     """
 
+    async def clean(self) -> None:
+        """Remove what an earlier process left half-written here. Once, at the start of the one
+        process that serves: not beside it."""
+
     async def put(self, key: str, chunks: AsyncIterable[bytes]) -> int:
         """Store a stream, and answer its size in bytes.
 

@@ -40,7 +40,7 @@ class FolderBlobs:
         self._incoming = root / INCOMING
 
     async def clean(self) -> None:
-        """Make the folder, and remove what a crash left half-written. Call it once, at start."""
+        """See BlobStore; the folder is made."""
         with _translated():
             await in_thread(self._clean)
 
@@ -155,7 +155,7 @@ class FolderBlobs:
 
     def _sweep(self, before: float, dry_run: bool) -> list[str]:
         stale = []
-        for part in self._incoming.iterdir():
+        for part in self._incoming.glob("*"):
             with suppress(FileNotFoundError):  # it has just ended
                 if part.stat().st_mtime < before:
                     stale.append(f"{INCOMING}/{part.name}")

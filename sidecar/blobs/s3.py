@@ -63,7 +63,7 @@ class S3Blobs:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def clean(self) -> None:
-        """Remove what a crash left in the spool. Call it once, at start."""
+        """See BlobStore: the spool."""
         await in_thread(make_folder, self._incoming)
         for leftover in await in_thread(lambda: [*self._incoming.iterdir()]):
             await in_thread(leftover.unlink)

@@ -86,6 +86,15 @@ class Access(str, Enum):
 
 
 @dataclass(frozen=True)
+class StoredObject:
+    """Which version's bytes an object is."""
+
+    key: str
+    lora_id: UUID
+    version: int
+
+
+@dataclass(frozen=True)
 class Lora:
     """A name in somebody's library, with the version that it stands for.
 

@@ -1,6 +1,6 @@
 """Runs and their events in SQL. A transition is one guarded UPDATE: late writers change nothing."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -109,6 +109,11 @@ class RunStore:
         query = sa.select(*_LISTED).where(self._mine, runs.c.status.in_(_values(UNFINISHED)))
         rows = (await self._tx.execute(query)).mappings().all()
         return [_run({**_NOT_LISTED, **row}) for row in rows]  # type: ignore[arg-type]
+
+    async def there(self, run_ids: Collection[UUID]) -> set[UUID]:
+        """Which of these there are."""
+        query = sa.select(runs.c.id).where(self._tx.mine(runs), runs.c.id.in_(list(run_ids)))
+        return set((await self._tx.execute(query)).scalars().all())
 
     async def count_unfinished(self) -> int:
         """How many of this person's runs have not ended."""

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -183,24 +183,6 @@ class UploadService:
         finally:
             await self._finisher.stop()
 
-    async def sweep(self, now: datetime, *, dry_run: bool) -> Sequence[str]:
-        """Forget uploads that have expired, and files that no upload names; which they were."""
-        async with self._database.transaction(SYSTEM, read_only=True) as tx:
-            store = PairsUploads(tx)
-            known = {upload_id for upload_id, _ in await store.every(self._worker_id)}
-            expired = await store.expired(self._worker_id, now)
-        strays = await self._files.ids() - known
-        for upload_id, owner_id in () if dry_run else expired:
-            await self._end_writer(upload_id)
-            await self._forget(Principal(owner_id), upload_id)
-        swept = [str(upload_id) for upload_id, _ in expired]
-        for stray in sorted(strays, key=str):
-            if await self._is_old(stray, now):
-                swept.append(str(stray))
-                if not dry_run:
-                    await self._files.remove(stray)
-        return swept
-
     async def _receive(
         self,
         principal: Principal,
@@ -249,10 +231,6 @@ class UploadService:
         async with self._database.transaction(principal) as tx:
             await UploadStore(tx).delete(upload_id)
         await self._files.remove(upload_id)
-
-    async def _is_old(self, stray: UUID, now: datetime) -> bool:
-        """A file is made a moment before its row."""
-        return await self._files.age(stray, now) > self._life
 
     async def _found(self, principal: Principal, upload_id: UUID) -> Upload:
         async with self._database.transaction(principal, read_only=True) as tx:

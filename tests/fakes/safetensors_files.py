@@ -102,3 +102,12 @@ UNUSUAL: Mapping[str, bytes] = {
     ),
 }
 """Files that are valid all the same."""
+
+
+def padded(file: bytes, size: int) -> bytes:
+    """The same weights, and a tensor that no model has: about ``size`` bytes in all."""
+    length = int.from_bytes(file[:8], "little")
+    header, weights = json.loads(file[8 : 8 + length]), file[8 + length :]
+    more = max(size - len(file), 1)
+    header["padding"] = tensor(len(weights), len(weights) + more, [more], "U8")
+    return pack(header, weights + random.Random(size).randbytes(more))  # noqa: S311 - no secret

@@ -35,6 +35,7 @@ from sidecar.loras.models import Lora, Share, VersionState
 from sidecar.loras.names import lora_name
 from sidecar.loras.store import LoraStore
 from sidecar.loras.store.held import HeldStore
+from sidecar.loras.store.objects import LibraryOwners, ObjectStore
 from sidecar.loras.store.shares import SharedLoras, ShareStore
 from sidecar.loras.store.uses import UseStore
 from sidecar.loras.views import LoraQuery
@@ -47,7 +48,7 @@ from sidecar.uploads.store import PairsUploads, UploadStore
 from sidecar.workflows.models import StoredVersion, Workflow, WorkflowQuery
 from sidecar.workflows.store import WorkflowStore
 
-ACROSS = {AccountDirectory, CredentialDirectory, RunQueue, HeldStore, PairsUploads}
+ACROSS = {AccountDirectory, CredentialDirectory, RunQueue, HeldStore, LibraryOwners, PairsUploads}
 """Everybody's rows, for the sidecar itself: opened in its own transactions alone."""
 NOW = datetime.now(timezone.utc)
 LATER = NOW + timedelta(days=365)
@@ -165,6 +166,9 @@ CALLS: Mapping[tuple[type, str], Call] = {
     (UploadStore, "unfinished"): lambda _: [],
     (UploadStore, "change"): lambda h: [h.id_of("upload"), list(UploadState)],
     (UploadStore, "delete"): lambda h: [h.id_of("upload")],
+    (ObjectStore, "versions"): lambda _: [],
+    (ObjectStore, "previews"): lambda _: [],
+    (RunStore, "there"): lambda h: [[h.run.id]],
     (RunStore, "add"): lambda h: [replace(h.run, id=uuid4())],
     (RunStore, "get"): lambda h: [h.run.id],
     (RunStore, "by_idempotency_key"): lambda h: [h.named.key],

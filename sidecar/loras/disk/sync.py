@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from uuid import UUID, uuid4
 from weakref import WeakValueDictionary
@@ -15,7 +16,7 @@ from ...errors import UnavailableError
 from ..models import LoraPin
 from ..names import SUFFIX
 from .fetching import Fetcher, OnProgress
-from .files import PART, signature, translated
+from .files import PART, found_in, signature, translated
 from .grants import Grants
 from .records import NoRecords, Records
 from .room import Room
@@ -68,6 +69,19 @@ class LoraSync:
         with translated():
             await in_thread(self._clean)
         await self.grants.remember()
+
+    async def sweep_parts(self, before: datetime, *, dry_run: bool) -> Sequence[str]:
+        """Remove parts that were last written to before then, and name them."""
+        with translated():
+            found = await in_thread(lambda: [*found_in(self.folder)])
+            stale = [
+                each.path
+                for each in found
+                if each.path.name.endswith(PART) and each.used_at < before.timestamp()
+            ]
+            if not dry_run:
+                await in_thread(_remove, stale)
+        return [f"{path.parent.name}/{path.name}" for path in stale]
 
     async def admit(self, run_id: UUID, pins: Sequence[LoraPin]) -> None:
         """Grant a run room for all its files at once; raises what Grants.admit raises."""
@@ -201,6 +215,11 @@ class LoraSync:
         for part in self.folder.glob(f"user-*/*{PART}"):
             with suppress(OSError):  # Windows: another sidecar is writing it
                 part.unlink()
+
+
+def _remove(paths: Sequence[Path]) -> None:
+    for path in paths:
+        path.unlink(missing_ok=True)
 
 
 def _part_of(target: Path) -> Path:

@@ -1,0 +1,1 @@
+"""Garbage: what crashes and strangers leave, found and removed."""
