@@ -24,11 +24,10 @@ class LoraObjects:
         async with self._database.transaction(SYSTEM, read_only=True) as tx:
             return await LibraryOwners(tx).all()
 
-    async def named(self, owner_id: UUID) -> tuple[Sequence[StoredObject], Sequence[str]]:
-        """The objects of an owner's versions, and the keys of previews."""
+    async def named(self, owner_id: UUID) -> Sequence[StoredObject]:
+        """The objects of an owner's versions."""
         async with self._database.transaction(Principal(owner_id), read_only=True) as tx:
-            store = ObjectStore(tx)
-            return await store.versions(), await store.previews()
+            return await ObjectStore(tx).versions()
 
     async def lost(self, owner_id: UUID, found: StoredObject) -> None:
         """Mark the version whose bytes are not there: its owner is shown that."""

@@ -103,7 +103,6 @@ class Run:
     gpu_seconds: float | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
-    warnings: Sequence[Mapping[str, Any]] = ()
 
     @property
     def is_final(self) -> bool:

@@ -35,7 +35,6 @@ _ADAPTERS: Mapping[str, TypeAdapter[Any]] = {
     "outputs": _outputs,
     "error": _error,
     "progress": TypeAdapter(Progress),
-    "warnings": TypeAdapter(tuple[dict[str, Any], ...]),
 }
 
 

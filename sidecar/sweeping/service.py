@@ -90,12 +90,12 @@ class Sweeper:
         folder = f"user-{owner_id}/"
         found = {entry.key: entry async for entry in self._blobs.entries(folder)}
         # read after the listing: what is old and unnamed now stays so
-        versions, previews = await self._loras.named(owner_id)
-        named = {*previews, *(each.key for each in versions)}
+        versions = await self._loras.named(owner_id)
+        named = {each.key for each in versions}
         strays = [
             entry
             for key, entry in found.items()
-            if key.startswith((f"{folder}loras/", f"{folder}previews/")) and key not in named
+            if key.startswith(f"{folder}loras/") and key not in named
         ]
         strays += [entry async for entry in self._of_lost_runs(owner_id, found.values())]
         for entry in strays:

@@ -167,7 +167,6 @@ CALLS: Mapping[tuple[type, str], Call] = {
     (UploadStore, "change"): lambda h: [h.id_of("upload"), list(UploadState)],
     (UploadStore, "delete"): lambda h: [h.id_of("upload")],
     (ObjectStore, "versions"): lambda _: [],
-    (ObjectStore, "previews"): lambda _: [],
     (RunStore, "there"): lambda h: [[h.run.id]],
     (RunStore, "add"): lambda h: [replace(h.run, id=uuid4())],
     (RunStore, "get"): lambda h: [h.run.id],

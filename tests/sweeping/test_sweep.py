@@ -80,19 +80,18 @@ async def test_objects_that_no_row_names_go_when_they_are_old(
         age(library.loras_dir.parent / "blobs" / key)
     kept = await library.keys()
     old = await put(library, f"{ANN.folder}/loras/{uuid4()}.safetensors")
-    preview = await put(library, f"{ANN.folder}/previews/{uuid4()}")
     new = await put(library, f"{ANN.folder}/loras/{uuid4()}.safetensors", is_old=False)
     stranger = f"user-{uuid4()}/loras/{uuid4()}.safetensors"
     gone = await put(library, stranger)
 
     would = await sweeper.sweep(dry_run=True)
-    assert all(path.exists() for path in (old, preview, new, gone))
+    assert all(path.exists() for path in (old, new, gone))
     swept = await sweeper.sweep()
 
     assert would == swept
-    assert len(swept.found["objects without a row"]) == 3
-    assert swept.bytes == 3 * len(b"bytes")
-    assert not any(path.exists() for path in (old, preview, gone))
+    assert len(swept.found["objects without a row"]) == 2
+    assert swept.bytes == 2 * len(b"bytes")
+    assert not any(path.exists() for path in (old, gone))
     assert new.exists()
     assert kept < await library.keys()
 

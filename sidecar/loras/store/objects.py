@@ -26,13 +26,6 @@ class ObjectStore:
             for row in (await self._tx.execute(query)).all()
         ]
 
-    async def previews(self) -> Sequence[str]:
-        """The keys of previews."""
-        query = sa.select(loras.c.preview_key).where(
-            self._tx.mine(loras), loras.c.preview_key.is_not(None)
-        )
-        return (await self._tx.execute(query)).scalars().all()
-
 
 class LibraryOwners:
     """Everybody who has a library, for the sidecar's own work only."""

@@ -1,4 +1,4 @@
-"""The LoRA library: shares, resumable uploads, quotas, previews; files named apart from keys."""
+"""The LoRA library: shares, resumable uploads, quotas; files named apart from keys."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -52,17 +52,12 @@ def upgrade() -> None:
 def _columns() -> None:
     op.add_column("accounts", sa.Column("max_loras", sa.Integer()))
     op.add_column("accounts", sa.Column("max_lora_bytes", sa.BigInteger()))
-    op.add_column("comfyui_lora_models", sa.Column("preview_type", sa.Text()))
     op.add_column(
         "comfyui_lora_models",
         sa.Column("last_version", sa.Integer(), nullable=False, server_default="0"),
     )
     op.add_column(
         "comfyui_lora_versions", sa.Column("filename", sa.Text(), nullable=False, server_default="")
-    )
-    op.add_column(
-        "comfyui_workflow_runs",
-        sa.Column("warnings", Json, nullable=False, server_default=sa.text("'[]'")),
     )
     for name in ("autov3", "filename"):
         op.create_index(
@@ -144,7 +139,7 @@ def _secure() -> None:
     _select("comfyui_lora_models", SHARED.format(table="comfyui_lora_models", id="id"))
     _select("comfyui_lora_versions", SHARED.format(table="comfyui_lora_versions", id="lora_id"))
     op.execute(f"grant select (max_loras, max_lora_bytes) on accounts to {MEMBER}")
-    op.execute(f"grant update (preview_type, last_version) on comfyui_lora_models to {MEMBER}")
+    op.execute(f"grant update (last_version) on comfyui_lora_models to {MEMBER}")
     op.execute(f"grant update (object_key, filename) on comfyui_lora_versions to {MEMBER}")
     # which files on a pair's disk unfinished runs hold on to, whoever's they are
     op.execute(f"grant select (loras) on comfyui_workflow_runs to {SYSTEM}")
