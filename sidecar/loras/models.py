@@ -141,12 +141,14 @@ class LoraDetail:
 
 @dataclass(frozen=True)
 class LoraFile:
-    """A version's bytes. ``open(start, length)`` streams a range of them."""
+    """A version's bytes. ``open(start, length)`` streams a range of them; ``link`` is a URL that
+    gives them to whoever has it, for minutes, where the store has such links."""
 
     filename: str
     size: int
     sha256: str
     open: Callable[[int, int], AbstractAsyncContextManager[AsyncIterator[bytes]]]
+    link: str | None
 
 
 @dataclass(frozen=True)

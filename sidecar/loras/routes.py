@@ -73,6 +73,9 @@ async def file(request: web.Request) -> web.StreamResponse:
     found = await request.app[LORAS].file(
         principal_of(request), path_id(request, "lora"), asked.version
     )
+    if found.link is not None and request.method == "GET":
+        headers = {"Location": found.link, "Cache-Control": "no-store"}
+        return web.Response(status=307, headers=headers)
     download = Download(found.filename, "application/octet-stream", found.size, found.sha256)
     return await send_file(request, download, found.open)
 
@@ -178,7 +181,7 @@ ROUTES: tuple[Route, ...] = (
         file,
         "Download a LoRA's newest version or another one",
         query=VersionQuery,
-        also=(206,),
+        also=(206, 307),
         content_type="application/octet-stream",
         errors=(403, 404, 416, 503),
     ),

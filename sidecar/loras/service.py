@@ -37,6 +37,8 @@ from .store.shares import SharedLoras, ShareStore
 from .store.uses import UseStore
 from .views import LoraChange, LoraQuery
 
+LINK_SECONDS = 600
+
 log = logging.getLogger(__name__)
 
 
@@ -196,8 +198,10 @@ class LoraService:
             held = lora.head
             if version is not None:
                 held = _found_version(await _versions_for(tx, lora).version(lora_id, version))
+        filename = f"{lora.name}{SUFFIX}"
         opener = partial(self._blobs.open, held.object_key)
-        return LoraFile(f"{lora.name}{SUFFIX}", held.bytes, held.sha256, opener)
+        link = await self._blobs.link(held.object_key, filename, LINK_SECONDS)
+        return LoraFile(filename, held.bytes, held.sha256, opener, link)
 
     async def _labelled(self, loras: Sequence[Lora]) -> Sequence[Lora]:
         """Say of those that are somebody else's whose they are."""

@@ -142,9 +142,3 @@ class LoraSettings(BaseModel):
         gt=0,
         description="a resumable upload is given up when nothing arrived for so long",
     )
-    inbox_dir: Path | None = Field(
-        None,
-        alias="ATELIER_INBOX_DIR",
-        description="a `.safetensors` file put into `<account's e-mail or id>/` here becomes that "
-        "account's LoRA; none: no inbox",
-    )

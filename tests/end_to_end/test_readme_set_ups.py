@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 from cloudflare_access import AUDIENCE, CloudflareAccess
 from postgres_server import PostgresServer
+from s3_server import S3Server
 from supabase_emulator import SupabaseEmulator
 from walks import PASSWORD, walk
 
+from sidecar.demo_files import demo_lora
 from sidecar.http.routing import BASE
 
 pytestmark = [
@@ -76,6 +78,23 @@ async def test_plain_postgres(tmp_path: Path, port: int, own_postgres: PostgresS
     assert "FAIL" not in shown.replace("FAIL  ComfyUI", "")
     kept = own_postgres.psql("select count(*) from atelier.comfyui_workflows", "atelier")
     assert kept == "1"
+
+
+async def test_s3(tmp_path: Path, port: int, s3_server: S3Server, bucket: str) -> None:
+    replaced = {
+        "http://127.0.0.1:9000": s3_server.url,
+        "its-access-key": s3_server.access_key,
+        "its-secret-key": s3_server.secret_key,
+        "MINIO_BUCKET=atelier ": f"MINIO_BUCKET={bucket} ",
+    }
+    file = tmp_path / "style.safetensors"
+    file.write_bytes(demo_lora(1))
+    shown = await follow(
+        "s3", tmp_path, port, replaced, f"{CURL} -F file=@{file} {api(port)}/loras"
+    )
+    assert "can be written, read and listed" in shown
+    kept = s3_server.client().list_objects(bucket, recursive=True)
+    assert [each for each in kept if str(each.object_name).endswith(".safetensors")]
 
 
 async def test_supabase(
