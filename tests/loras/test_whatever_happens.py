@@ -126,6 +126,7 @@ def test_whatever_happens_the_disk_and_the_store_are_right(
             max_examples=int(os.environ.get("HYPOTHESIS_EXAMPLES", "12")),
             stateful_step_count=40,
             deadline=None,
+            database=None,
             suppress_health_check=list(HealthCheck),
         ),
     )
