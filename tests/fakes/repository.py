@@ -7,7 +7,17 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 
-_NOT_OURS = {".git", ".venv", "venv", ".nox", "__pycache__", "atelier-data", "dist", "htmlcov"}
+_NOT_OURS = {
+    ".git",
+    ".hypothesis",
+    ".venv",
+    "venv",
+    ".nox",
+    "__pycache__",
+    "atelier-data",
+    "dist",
+    "htmlcov",
+}
 
 
 def files() -> Iterator[Path]:
