@@ -9,7 +9,7 @@ import aiohttp
 import sqlalchemy as sa
 
 from .blobs import BlobStore
-from .blobs.folder import INCOMING, FolderBlobs
+from .blobs.folder import FolderBlobs
 from .blobs.s3 import S3Blobs
 from .blobs.s3_client import S3Address
 from .clock import Clock, new_id
@@ -157,7 +157,7 @@ async def opened_blobs(settings: Settings) -> AsyncIterator[BlobStore]:
     if address is None:
         yield FolderBlobs(folder)
         return
-    store = S3Blobs(address, folder / INCOMING, max_bytes=settings.max_lora_bytes)
+    store = S3Blobs(address, max_bytes=settings.max_lora_bytes)
     try:
         yield store
     finally:

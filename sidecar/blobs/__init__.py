@@ -55,11 +55,9 @@ class BlobStore(Protocol):
         An error or cancellation, of the stream or of the store, leaves nothing under the key.
         """
 
-    def spool(self) -> AbstractAsyncContextManager[Path]:
-        """A free path for a file that may be adopted; what is there at the end is removed."""
-
     async def adopt(self, key: str, file: Path) -> None:
-        """Store a finished local file and remove it from where it was, by renaming if possible."""
+        """Store a finished local file, by linking if possible. It stays where it is, for whoever
+        has to begin again after a crash."""
 
     def open(
         self, key: str, start: int = 0, length: int | None = None

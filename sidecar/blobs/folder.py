@@ -4,7 +4,6 @@ A blob is written in ``.incoming`` on the same file system and renamed into plac
 and durable.
 """
 
-import errno
 import os
 import shutil
 from collections.abc import AsyncIterable, AsyncIterator, Iterator, Sequence
@@ -48,39 +47,19 @@ class FolderBlobs:
         """See BlobStore."""
         target = self._path(key)
         with _translated():
-            async with self.spool() as part:
+            async with self._part() as part:
                 async with new_file(part) as file:
                     size = await drain(chunks, file.write)
                 await in_thread(land, part, target)
         return size
 
-    @asynccontextmanager
-    async def spool(self) -> AsyncIterator[Path]:
-        """See BlobStore: on the file system of the blobs, so that adopting is renaming."""
-        with _translated():
-            await in_thread(make_folder, self._incoming)
-        # chosen here and seen by nobody: no test needs to own it
-        part = self._incoming / f"{uuid4().hex}.part"
-        try:
-            yield part
-        finally:
-            with suppress(OSError):  # the next start removes it
-                await in_thread(_unlink, part)
-
     async def adopt(self, key: str, file: Path) -> None:
         """See BlobStore."""
         target = self._path(key)
         with _translated():
-            await in_thread(sync_file, file)
-            try:
-                await in_thread(land, file, target)
-            except OSError as error:
-                if error.errno != errno.EXDEV:
-                    raise
-                async with self.spool() as part:
-                    await in_thread(_copy, file, part)
-                    await in_thread(land, part, target)
-                await in_thread(_unlink, file)
+            async with self._part() as part:
+                await in_thread(_link_or_copy, file, part)
+                await in_thread(land, part, target)
 
     @asynccontextmanager
     async def open(
@@ -128,8 +107,20 @@ class FolderBlobs:
     async def check(self) -> None:
         """See BlobStore."""
         with _translated():
-            async with self.spool() as part, new_file(part):
+            async with self._part() as part, new_file(part):
                 pass
+
+    @asynccontextmanager
+    async def _part(self) -> AsyncIterator[Path]:
+        """A free path on the file system of the blobs, so that landing is renaming."""
+        await in_thread(make_folder, self._incoming)
+        # chosen here and seen by nobody: no test needs to own it
+        part = self._incoming / f"{uuid4().hex}.part"
+        try:
+            yield part
+        finally:
+            with suppress(OSError):  # the next start removes it
+                await in_thread(_unlink, part)
 
     def _path(self, key: str) -> Path:
         return self._root.joinpath(*checked_key(key).split("/"))
@@ -191,8 +182,11 @@ def _unlink(path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
-def _copy(source: Path, target: Path) -> None:
-    shutil.copyfile(source, target)
+def _link_or_copy(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one that has no links
+        shutil.copyfile(source, target)
     sync_file(target)
 
 

@@ -14,13 +14,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
-from uuid import uuid4
 
 from minio.datatypes import Part
 from minio.error import S3Error
 from urllib3.response import BaseHTTPResponse
 
-from ..durable import in_thread, make_folder, opened, read_file
+from ..durable import in_thread, opened, read_file
 from ..errors import AtelierError, NotFoundError
 from . import BlobEntry, checked_key
 from .s3_client import S3Address, made_client
@@ -46,10 +45,9 @@ class S3Blobs:
     Peak memory of a put is the parts that are sent at once, and the next one.
     """
 
-    def __init__(self, address: S3Address, incoming: Path, *, max_bytes: int) -> None:
+    def __init__(self, address: S3Address, *, max_bytes: int) -> None:
         self.address = address
         self._bucket = address.bucket
-        self._incoming = incoming
         self._part_bytes = max(PART_BYTES, -(-max_bytes // MOST_PARTS))
         self.client = made_client(address, address.endpoint, connections=THREADS)
         public = address.public_endpoint
@@ -63,10 +61,7 @@ class S3Blobs:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def clean(self) -> None:
-        """See BlobStore: the spool."""
-        await in_thread(make_folder, self._incoming)
-        for leftover in await in_thread(lambda: [*self._incoming.iterdir()]):
-            await in_thread(leftover.unlink)
+        """See BlobStore: nothing of an earlier process is on this machine."""
 
     async def put(self, key: str, chunks: AsyncIterable[bytes]) -> int:
         """See BlobStore."""
@@ -79,23 +74,10 @@ class S3Blobs:
                 return len(first)
             return await self._put_parts(key, first, second, parts)
 
-    @asynccontextmanager
-    async def spool(self) -> AsyncIterator[Path]:
-        """See BlobStore: a local file."""
-        await in_thread(make_folder, self._incoming)
-        # chosen here and seen by nobody: no test needs to own it
-        part = self._incoming / f"{uuid4().hex}.part"
-        try:
-            yield part
-        finally:
-            with suppress(OSError):  # the next start removes it
-                await in_thread(partial(part.unlink, missing_ok=True))
-
     async def adopt(self, key: str, file: Path) -> None:
         """See BlobStore."""
         async with opened(file) as data:
             await self.put(key, read_file(data))
-        await in_thread(file.unlink)
 
     @asynccontextmanager
     async def open(

@@ -119,13 +119,13 @@ class LoraIntake:
         source_ref: str | None = None,
         upload_id: UUID | None = None,
     ) -> Taken:
-        """Take a whole local file, which is gone from its place afterwards.
+        """Take a whole local file. It stays where it is: whoever brought it removes it, when what
+        became of it is written down.
 
         ``called`` is its own name, used where the fields give none; with ``lora_id`` it is the next
         version of that LoRA. ``upload_id`` is the resumable upload that it came by, which holds its
-        bytes' place in the quota. The file stays where it is when it is refused: raises what
-        ``add`` raises, and UnavailableError("blobs") or StorageFullError when it cannot be stored
-        now.
+        bytes' place in the quota. Raises what ``add`` raises, UnavailableError("blobs") or
+        StorageFullError when it cannot be stored now, and OSError when the file cannot be read.
         """
         largest = await self.largest(principal)
         async with opened(file) as bytes_of:

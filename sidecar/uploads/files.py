@@ -9,8 +9,10 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import BinaryIO
 from uuid import UUID
+from weakref import WeakValueDictionary
 
 from ..durable import disk_errors, drain, in_thread, make_folder, opened
+from ..errors import ConflictError
 from .models import Checksum
 
 SYNC_BYTES = 32 << 20
@@ -28,6 +30,7 @@ class UploadFiles:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._offsets: dict[UUID, int] = {}
+        self._turns: WeakValueDictionary[UUID, asyncio.Lock] = WeakValueDictionary()
 
     def path(self, upload_id: UUID) -> Path:
         """Where its bytes are."""
@@ -47,28 +50,50 @@ class UploadFiles:
         return self._offsets[upload_id]
 
     async def append(
-        self, upload_id: UUID, chunks: AsyncIterator[bytes], checksum: Checksum | None
+        self,
+        upload_id: UUID,
+        offset: int,
+        chunks: AsyncIterator[bytes],
+        checksum: Checksum | None,
     ) -> bool:
         """Append all of it, and whether it is what the checksum says.
 
         What has arrived stays when the stream fails or this is cancelled; with a checksum it goes,
-        as it does when it is wrong.
+        as it does when it is wrong. ConflictError("wrong_offset") when the bytes that are there end
+        elsewhere: one at a time, so that none are written in another's place.
         """
-        before = await self.offset(upload_id)
-        digest = None if checksum is None else hashlib.new(checksum.algorithm)
+        async with self._turns.setdefault(upload_id, asyncio.Lock()):
+            there = await self.offset(upload_id)
+            if offset != there:
+                raise ConflictError(
+                    "wrong_offset",
+                    f"{there} bytes are there, the chunk begins at {offset}.",
+                    {"offset": there},
+                )
+            with translated():
+                async with opened(self.path(upload_id), "r+b") as file:
+                    file.seek(offset)
+                    return await self._appended(upload_id, file, offset, chunks, checksum)
+
+    async def _appended(
+        self,
+        upload_id: UUID,
+        file: BinaryIO,
+        offset: int,
+        chunks: AsyncIterator[bytes],
+        checksum: Checksum | None,
+    ) -> bool:
         is_good = checksum is None
-        with translated():
-            async with opened(self.path(upload_id), "r+b") as file:
-                file.seek(before)
-                try:
-                    if digest is None:
-                        await self._write(upload_id, file, chunks)
-                    else:
-                        await drain(chunks, file.write, digest.update)
-                        is_good = checksum is not None and digest.digest() == checksum.digest
-                finally:
-                    kept = self._keep if is_good else self._drop
-                    await asyncio.shield(in_thread(kept, upload_id, file, before))
+        try:
+            if checksum is None:
+                await self._write(upload_id, file, chunks)
+            else:
+                digest = hashlib.new(checksum.algorithm)
+                await drain(chunks, file.write, digest.update)
+                is_good = digest.digest() == checksum.digest
+        finally:
+            # it ends before this does, however often this is cancelled
+            await in_thread(self._keep if is_good else self._drop, upload_id, file, offset)
         return is_good
 
     async def head(self, upload_id: UUID, size: int) -> bytes:

@@ -6,8 +6,15 @@ from dataclasses import replace
 from uuid import UUID
 
 from ..database import Database
-from ..errors import AtelierError, NotFoundError, StorageFullError, TimedOutError, UnavailableError
-from ..loras.intake import LoraIntake
+from ..errors import (
+    AtelierError,
+    NotFoundError,
+    StorageFullError,
+    TimedOutError,
+    UnavailableError,
+    UpstreamError,
+)
+from ..loras.intake import LoraIntake, Taken
 from ..principal import Principal
 from .files import UploadFiles
 from .models import UNFINISHED, Progress, Upload, UploadState
@@ -83,16 +90,7 @@ class Finisher:
             await asyncio.sleep(self._retry_seconds)
 
     async def _made(self, principal: Principal, upload: Upload) -> Progress:
-        wanted = Wanted.of(upload.metadata)
-        path = self._files.path(upload.id)
-        taken = await self._intake.adopt(
-            principal,
-            path,
-            wanted.fields,
-            called=wanted.filename,
-            lora_id=wanted.lora_id,
-            upload_id=upload.id,
-        )
+        taken = await self._taken(principal, upload)
         async with self._database.transaction(principal) as tx:
             await UploadStore(tx).change(
                 upload.id,
@@ -109,6 +107,22 @@ class Finisher:
             lora_version=taken.version,
         )
         return Progress(stored, upload.length)
+
+    async def _taken(self, principal: Principal, upload: Upload) -> Taken:
+        wanted = Wanted.of(upload.metadata)
+        try:
+            return await self._intake.adopt(
+                principal,
+                self._files.path(upload.id),
+                wanted.fields,
+                called=wanted.filename,
+                lora_id=wanted.lora_id,
+                upload_id=upload.id,
+            )
+        except FileNotFoundError:
+            raise UpstreamError("uploads", "The bytes of the upload are gone.") from None
+        except OSError as error:
+            raise UnavailableError("uploads", "The folder for uploads cannot be read.") from error
 
     async def fail(self, principal: Principal, upload_id: UUID, error: AtelierError) -> None:
         """Say why no LoRA comes of it, and drop its bytes."""

@@ -83,6 +83,14 @@ class UploadService:
             now + self._life,
         )
         await self._files.make(upload.id)
+        try:
+            await self._add(principal, upload)
+        except BaseException:
+            await self._files.remove(upload.id)
+            raise
+        return Progress(upload, 0)
+
+    async def _add(self, principal: Principal, upload: Upload) -> None:
         async with self._database.transaction(principal) as tx:
             await tx.alone("uploads")
             store = UploadStore(tx)
@@ -93,7 +101,6 @@ class UploadService:
                     {"retry_after": 60, "max_unfinished": MOST_UNFINISHED},
                 )
             await store.add(upload)
-        return Progress(upload, 0)
 
     async def get(self, principal: Principal, upload_id: UUID) -> Progress:
         """One, as it is now. NotFoundError, also when it has expired."""
@@ -133,17 +140,10 @@ class UploadService:
         UnsupportedError("not_safetensors") as soon as the header shows it; when all bytes are
         there also what LoraIntake.adopt raises. Somebody who still sends is cut off.
         """
-        progress = await self.settled(principal, upload_id)
-        upload = progress.upload
+        upload = (await self.settled(principal, upload_id)).upload
         if upload.state is not UploadState.RECEIVING:
             raise ConflictError(
                 "upload_ended", "The upload takes no more bytes.", {"state": upload.state.value}
-            )
-        if offset != progress.offset:
-            raise ConflictError(
-                "wrong_offset",
-                f"{progress.offset} bytes are there, the chunk begins at {offset}.",
-                {"offset": progress.offset},
             )
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - a coroutine runs in one
@@ -196,7 +196,7 @@ class UploadService:
             await check.feed(await self._files.head(upload.id, min(offset, check.most)))
         passed = _bounded(_checked(chunks, check), upload.length - offset)
         try:
-            is_good = await self._files.append(upload.id, passed, checksum)
+            is_good = await self._files.append(upload.id, offset, passed, checksum)
         except AtelierError as error:
             if check.has_failed:
                 await self._finisher.fail(principal, upload.id, error)

@@ -24,8 +24,8 @@ BIG = b"0123456789abcdef" * (PART_BYTES // 16)
 
 
 @asynccontextmanager
-async def opened(address: S3Address, folder: Path) -> AsyncIterator[S3Blobs]:
-    blobs = S3Blobs(address, folder / "incoming", max_bytes=1 << 30)
+async def opened(address: S3Address, _folder: Path) -> AsyncIterator[S3Blobs]:
+    blobs = S3Blobs(address, max_bytes=1 << 30)
     await blobs.clean()
     try:
         yield blobs

@@ -24,7 +24,7 @@ async def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
         yield folder
     else:
         address = request.getfixturevalue("s3_server").address(request.getfixturevalue("bucket"))
-        store = S3Blobs(address, tmp_path / "incoming", max_bytes=MAX_BYTES)
+        store = S3Blobs(address, max_bytes=MAX_BYTES)
         await store.clean()
         yield store
         await store.close()
@@ -107,27 +107,18 @@ async def test_a_cancelled_put_leaves_nothing(blobs: BlobStore) -> None:
     assert await keys(blobs) == set()
 
 
-async def test_a_spooled_file_is_adopted(blobs: BlobStore) -> None:
-    async with blobs.spool() as spool:
-        spool.write_bytes(b"spooled")
-        await blobs.adopt("user-1/loras/a", spool)
-        assert not spool.exists()
-    assert await read(blobs, "user-1/loras/a") == b"spooled"
-
-
-async def test_a_file_from_elsewhere_is_adopted(blobs: BlobStore, tmp_path: Path) -> None:
+async def test_a_local_file_is_adopted_and_stays_for_who_begins_again(
+    blobs: BlobStore, tmp_path: Path
+) -> None:
     file = tmp_path / "elsewhere"
     file.write_bytes(b"from elsewhere")
-    await blobs.adopt("a", file)
-    assert not file.exists()
-    assert await read(blobs, "a") == b"from elsewhere"
-
-
-async def test_a_spool_that_nobody_adopts_is_removed(blobs: BlobStore) -> None:
-    async with blobs.spool() as spool:
-        spool.write_bytes(b"half")
-    assert not spool.exists()
-    assert await keys(blobs) == set()
+    await blobs.adopt("user-1/loras/a", file)
+    await blobs.adopt("user-1/loras/b", file)
+    file.unlink()
+    assert await read(blobs, "user-1/loras/a") == b"from elsewhere"
+    assert await read(blobs, "user-1/loras/b") == b"from elsewhere"
+    await blobs.delete("user-1/loras/a")
+    assert await read(blobs, "user-1/loras/b") == b"from elsewhere"
 
 
 async def test_a_deleted_blob_is_gone_and_deleting_again_is_no_error(blobs: BlobStore) -> None:
@@ -170,7 +161,9 @@ HOSTILE_KEYS = [
 
 
 @pytest.mark.parametrize("key", HOSTILE_KEYS)
-async def test_a_hostile_key_is_refused_everywhere(blobs: BlobStore, key: str) -> None:
+async def test_a_hostile_key_is_refused_everywhere(
+    blobs: BlobStore, key: str, tmp_path: Path
+) -> None:
     with pytest.raises(ValueError, match="blob key"):
         await blobs.put(key, each([b"x"]))
     with pytest.raises(ValueError, match="blob key"):
@@ -179,7 +172,7 @@ async def test_a_hostile_key_is_refused_everywhere(blobs: BlobStore, key: str) -
         await blobs.size(key)
     with pytest.raises(ValueError, match="blob key"):
         await blobs.delete(key)
-    async with blobs.spool() as spool:
-        spool.write_bytes(b"x")
-        with pytest.raises(ValueError, match="blob key"):
-            await blobs.adopt(key, spool)
+    file = tmp_path / "file"
+    file.write_bytes(b"x")
+    with pytest.raises(ValueError, match="blob key"):
+        await blobs.adopt(key, file)

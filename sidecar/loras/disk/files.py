@@ -53,7 +53,7 @@ def mark_used(path: Path) -> None:
 def found_in(folder: Path) -> Iterator[Found]:
     """Every LoRA file and every part in accounts' folders, links aside: blocking."""
     for path in folder.glob("user-*/*"):
-        if path.name.endswith((SUFFIX, PART, UNKNOWN)):
+        if path.name.endswith((SUFFIX, PART)):
             with suppress(FileNotFoundError, NotADirectoryError):  # it goes at this moment
                 each = path.lstat()
                 if stat.S_ISREG(each.st_mode):

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from ...durable import in_thread
 from ...errors import StorageFullError, UnavailableError
-from .files import UNKNOWN, Found, found_in
+from .files import Found, found_in
 from .grants import Grants
 
 log = logging.getLogger(__name__)
@@ -99,12 +99,7 @@ class Room:
         """What may go: last used first, and after all of it what queued runs will want."""
         staying = {self._folder / path for path in kept} | self._reserved.keys()
         wanted = {self._folder / path for path in later}
-        may_go = [
-            inode
-            for inode, paths in usage.paths.items()
-            if not staying.intersection(paths)
-            and not any(path.name.endswith(UNKNOWN) for path in paths)
-        ]
+        may_go = [inode for inode, paths in usage.paths.items() if not staying.intersection(paths)]
         return sorted(
             may_go,
             key=lambda inode: (

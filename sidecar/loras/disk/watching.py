@@ -13,6 +13,7 @@ from watchdog.observers.api import BaseObserver
 
 from ...durable import in_thread, make_folder
 from ...errors import AtelierError
+from ..names import SUFFIX
 from .tidying import Tidier
 
 SCAN_SECONDS = 600.0
@@ -87,7 +88,7 @@ class FolderWatch:
 
 
 class _Handler(FileSystemEventHandler):
-    """Passes on which files changed; that one was opened and read is no change."""
+    """Passes on which LoRA files changed; that one was opened and read is no change."""
 
     def __init__(self, tell: Callable[[list[Path]], None]) -> None:
         self._tell = tell
@@ -96,8 +97,9 @@ class _Handler(FileSystemEventHandler):
         """Called by watchdog, in a thread of its own."""
         if event.event_type in ("opened", "closed_no_write") or event.is_directory:
             return
-        paths = [os.fsdecode(each) for each in (event.src_path, event.dest_path) if each]
-        self._tell([Path(path) for path in paths])
+        names = [os.fsdecode(each) for each in (event.src_path, event.dest_path) if each]
+        if paths := [Path(name) for name in names if name.endswith(SUFFIX)]:
+            self._tell(paths)
 
 
 def _observer(folder: Path, tell: Callable[[list[Path]], None]) -> BaseObserver | None:
