@@ -45,6 +45,8 @@ def _spoken(handler: Handler) -> Handler:
 
 
 async def _answered(handler: Handler, request: web.Request) -> web.StreamResponse:
+    if "id" in request.match_info:
+        path_id(request, "upload")  # what is no id is not there, whatever is said of it
     if request.method not in ("OPTIONS", "GET") and not tus.is_spoken(request):
         body = error_body("tus_version", "Tus-Resumable must be 1.0.0.", {})
         return web.json_response(body, status=412, headers={"Tus-Version": tus.VERSION})

@@ -32,7 +32,7 @@ MOST_UNFINISHED = 100
 log = logging.getLogger(__name__)
 
 
-class ChecksumError(AtelierError):
+class ChecksumError(InvalidError):
     """A chunk is not what its checksum says; it was dropped."""
 
 

@@ -92,5 +92,6 @@ async def test_admins_routes_are_no_members_whatever_the_scopes(client: Client, 
 
 
 def test_nothing_but_signing_in_is_open() -> None:
+    """And what the server can do of a protocol, which OPTIONS asks."""
     opened = sorted(route.path for route in TABLE if route not in CLOSED)
-    assert opened == ["/auth/login", "/auth/logout", "/auth/refresh"]
+    assert opened == ["/auth/login", "/auth/logout", "/auth/refresh", "/uploads"]

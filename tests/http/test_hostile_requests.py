@@ -103,7 +103,9 @@ async def test_ids_and_numbers_that_are_none_are_404(sidecar):
         for id_, number in (("x", "1"), ("%00", "1"), (str(uuid4()), "-1"), ("9" * 300, "%2e%2e")):
             body = {"json": {"name": "x", "workflow_json": WORKFLOW}} if route.body else {}
             status = await ask(sidecar, route, filled(route.path, id_, number), **body)
-            assert status in (400, 404, 422), (route.method, route.path, id_)
+            # whoever does not speak the upload protocol's version is told that first
+            unspoken = (412,) if route.path.startswith("/uploads") else ()
+            assert status in (400, 404, 422, *unspoken), (route.method, route.path, id_)
 
 
 async def test_no_body_is_too_odd_to_be_refused_in_the_documented_shape(sidecar):
