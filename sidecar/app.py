@@ -149,13 +149,15 @@ def _studio(
             )
             app[_FEED] = feed
             _wire_rooms(app, settings, outside, journal, feed, dispatcher, wake, clock, ids)
+            await stack.enter_async_context(_in_background(watch))
+            await stack.enter_async_context(engine.running())
+            # only now: DBOS's migration waits for every open transaction to end, and meanwhile
+            # blocks the loop on which ours would
             watching = FolderWatch(Tidier(outside.sync), outside.sync.folder)
             await stack.enter_async_context(watching.running())
             await stack.enter_async_context(app[upload_routes.UPLOADS].running())
             sweeper = sweeper_for(settings, outside.database, outside.blobs, clock)
             await stack.enter_async_context(swept_daily(sweeper, outside.database))
-            await stack.enter_async_context(_in_background(watch))
-            await stack.enter_async_context(engine.running())
             await stack.enter_async_context(dispatcher.running())
             yield
 
