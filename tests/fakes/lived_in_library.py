@@ -4,9 +4,10 @@ import asyncio
 import hashlib
 import random
 from collections.abc import AsyncIterator, Coroutine
+from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from clock import FakeClock
 from databases import sqlite_database
@@ -55,11 +56,12 @@ class LivedInLibrary:
         self.folder.mkdir()
         self.blobs = AlteredBlobs(folder / "blobs")
         self._clock = FakeClock()
+        self._numbers = count(100)
         self._intake = LoraIntake(
             self.database,
             self.blobs,
             self._clock,
-            uuid4,
+            self._new_id,
             max_bytes=1 << 20,
             quotas=self._quotas,
             is_welcome=self._is_welcome,
@@ -70,6 +72,10 @@ class LivedInLibrary:
         self.lost: set[str] = set()
         self.sync = self._new_sync()
         self.do(self.sync.clean())
+
+    def _new_id(self) -> UUID:
+        """The same ones each time: Hypothesis repeats what it did."""
+        return UUID(int=next(self._numbers))
 
     def do(self, work: Coroutine[Any, Any, T]) -> T:
         """Do it to its end."""
@@ -119,7 +125,7 @@ class LivedInLibrary:
             ]
 
         if pins := self.do(pinned()):
-            run = some_run(self._clock.now(), who.id, loras=tuple(pins))
+            run = some_run(self._clock.now(), who.id, id=self._new_id(), loras=tuple(pins))
             self.do(self._add_run(run))
             self.runs[run.id] = run
 

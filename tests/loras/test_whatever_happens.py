@@ -16,7 +16,6 @@ from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
     invariant,
-    precondition,
     rule,
     run_state_machine_as_test,
 )
@@ -64,17 +63,15 @@ class WhateverHappens(RuleBasedStateMachine):
     def accept(self, who, names):  # type: ignore[no-untyped-def]
         self.library.accept(who, names)
 
-    @precondition(lambda self: self.library.runs)
     @rule(choice=st.integers(0, 100))
     def prepare(self, choice):  # type: ignore[no-untyped-def]
-        runs = list(self.library.runs)
-        self.library.prepare(runs[choice % len(runs)])
+        if runs := list(self.library.runs):
+            self.library.prepare(runs[choice % len(runs)])
 
-    @precondition(lambda self: self.library.runs)
     @rule(choice=st.integers(0, 100))
     def finish(self, choice):  # type: ignore[no-untyped-def]
-        runs = list(self.library.runs)
-        self.library.finish(runs[choice % len(runs)])
+        if runs := list(self.library.runs):
+            self.library.finish(runs[choice % len(runs)])
 
     @rule(seed=number, how=st.sampled_from(["flip", "truncate", "delete", "drop"]))
     def tamper(self, seed, how):  # type: ignore[no-untyped-def]
