@@ -239,11 +239,7 @@ class S3Blobs:
                     self.client.make_bucket(self._bucket)
             except S3Error as error:
                 # some keys may use a bucket and not ask for it; of two who make it one is late
-                if error.code not in (
-                    "AccessDenied",
-                    "BucketAlreadyOwnedByYou",
-                    "BucketAlreadyExists",
-                ):
+                if error.code not in _GOOD_ENOUGH:
                     raise
         self._has_bucket = True
 

@@ -104,12 +104,7 @@ class UploadService:
 
     async def get(self, principal: Principal, upload_id: UUID) -> Progress:
         """One, as it is now. NotFoundError, also when it has expired."""
-        upload = await self._found(principal, upload_id)
-        if upload.state is UploadState.STORED:
-            return Progress(upload, upload.length)
-        if upload.worker_id != self._worker_id:
-            return Progress(upload, 0)
-        return Progress(upload, await self._files.offset(upload_id))
+        return await self._progress(await self._found(principal, upload_id))
 
     async def settled(self, principal: Principal, upload_id: UUID) -> Progress:
         """The same when nobody sends to it any more: who asks has lost the earlier connection."""
@@ -124,7 +119,7 @@ class UploadService:
         async with self._database.transaction(principal, read_only=True) as tx:
             newest = await UploadStore(tx).newest()
         now = self._clock.now()
-        return [await self.get(principal, each.id) for each in newest if each.expires_at > now]
+        return [await self._progress(each) for each in newest if each.expires_at > now]
 
     async def append(
         self,
@@ -214,6 +209,13 @@ class UploadService:
                 upload.id, [UploadState.RECEIVING], state=UploadState.FINISHING
             )
         return await self._finisher.finished(principal, upload.id)
+
+    async def _progress(self, upload: Upload) -> Progress:
+        if upload.state is UploadState.STORED:
+            return Progress(upload, upload.length)
+        if upload.worker_id != self._worker_id:
+            return Progress(upload, 0)
+        return Progress(upload, await self._files.offset(upload.id))
 
     async def _stay_alive(self, principal: Principal, upload_id: UUID) -> None:
         async with self._database.transaction(principal) as tx:

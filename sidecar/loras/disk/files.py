@@ -3,7 +3,7 @@
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +58,12 @@ def found_in(folder: Path) -> Iterator[Found]:
                 each = path.lstat()
                 if stat.S_ISREG(each.st_mode):
                     yield Found(path, (each.st_dev, each.st_ino), each.st_size, each.st_mtime)
+
+
+def remove_all(paths: Iterable[Path]) -> None:
+    """Remove files; one that is not there is no error: blocking."""
+    for path in paths:
+        path.unlink(missing_ok=True)
 
 
 def translated() -> AbstractContextManager[None]:

@@ -5,13 +5,13 @@ import logging
 import shutil
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from ...durable import in_thread
 from ...errors import StorageFullError, UnavailableError
-from .files import Found, found_in
+from .files import Found, found_in, remove_all
 from .grants import Grants
 
 log = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ class Room:
             if self._lacking(usage.bytes, free, size) == 0:
                 return
             gone = usage.size.pop(inode)
-            await in_thread(_remove, usage.paths[inode])
+            await in_thread(remove_all, usage.paths[inode])
             free += gone
             log.info("lora.evicted", extra={"file": usage.paths[inode][0].name, "bytes": gone})
         if (lacking := self._lacking(usage.bytes, free, size)) == 0:
@@ -125,9 +125,3 @@ class Room:
             else:
                 usage.add(found)
         return usage, free
-
-
-def _remove(paths: Sequence[Path]) -> None:
-    for path in paths:
-        with suppress(FileNotFoundError):
-            path.unlink()

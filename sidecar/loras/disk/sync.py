@@ -16,14 +16,13 @@ from ...errors import UnavailableError
 from ..models import LoraPin
 from ..names import SUFFIX
 from .fetching import Fetcher, OnProgress
-from .files import PART, found_in, signature, translated
+from .files import PART, found_in, remove_all, signature, translated
 from .grants import Grants
 from .records import NoRecords, Records
 from .room import Room
 from .verified import VerifiedFiles
 
 ATTEMPTS = 3
-ONLY_PAIR = "local"
 
 
 @dataclass
@@ -49,7 +48,7 @@ class LoraSync:
         folder: Path,
         records: Records | None = None,
         *,
-        worker_id: str = ONLY_PAIR,
+        worker_id: str = "",
         cache_bytes: int | None = None,
         min_free_bytes: int = 0,
     ) -> None:
@@ -80,7 +79,7 @@ class LoraSync:
                 if each.path.name.endswith(PART) and each.used_at < before.timestamp()
             ]
             if not dry_run:
-                await in_thread(_remove, stale)
+                await in_thread(remove_all, stale)
         return [f"{path.parent.name}/{path.name}" for path in stale]
 
     async def admit(self, run_id: UUID, pins: Sequence[LoraPin]) -> None:
@@ -215,11 +214,6 @@ class LoraSync:
         for part in self.folder.glob(f"user-*/*{PART}"):
             with suppress(OSError):  # Windows: another sidecar is writing it
                 part.unlink()
-
-
-def _remove(paths: Sequence[Path]) -> None:
-    for path in paths:
-        path.unlink(missing_ok=True)
 
 
 def _part_of(target: Path) -> Path:
