@@ -64,10 +64,10 @@ async def create(request: web.Request) -> web.StreamResponse:
     """Begin an upload, perhaps with its first bytes."""
     uploads, principal = request.app[UPLOADS], principal_of(request)
     metadata = tus.upload_metadata(request.headers)
+    checksum = tus.upload_checksum(request.headers)
     progress = await uploads.create(principal, tus.upload_length(request.headers), metadata)
     location = f"{BASE}/uploads/{progress.upload.id}"
     if request.content_type == tus.CONTENT_TYPE and request.body_exists:
-        checksum = tus.upload_checksum(request.headers)
         progress = await uploads.append(
             principal, progress.upload.id, 0, _chunks(request), checksum
         )

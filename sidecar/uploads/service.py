@@ -167,12 +167,12 @@ class UploadService:
         What is ended so is gone on with by the next start.
         """
         async with self._database.transaction(SYSTEM, read_only=True) as tx:
-            left = await PairsUploads(tx).finishing(self._worker_id)
-        begun = [
-            self._finisher.begin(Principal(owner_id), upload_id) for upload_id, owner_id in left
-        ]
-        if begun:
-            log.info("uploads.resumed", extra={"count": len(begun)})
+            left = await PairsUploads(tx).unfinished(self._worker_id)
+        for upload_id, owner_id, length in left:
+            # the last byte may have come and nobody been told: a client asks for no more then
+            if length in (None, await self._files.offset(upload_id)):
+                await self._all_is_there(Principal(owner_id), upload_id)
+                self._finisher.begin(Principal(owner_id), upload_id).add_done_callback(_told)
         try:
             yield
         finally:
@@ -204,11 +204,14 @@ class UploadService:
     async def _received(self, principal: Principal, upload: Upload) -> Progress:
         if await self._files.offset(upload.id) < upload.length:
             return await self.get(principal, upload.id)
+        await self._all_is_there(principal, upload.id)
+        return await self._finisher.finished(principal, upload.id)
+
+    async def _all_is_there(self, principal: Principal, upload_id: UUID) -> None:
         async with self._database.transaction(principal) as tx:
             await UploadStore(tx).change(
-                upload.id, [UploadState.RECEIVING], state=UploadState.FINISHING
+                upload_id, [UploadState.RECEIVING], state=UploadState.FINISHING
             )
-        return await self._finisher.finished(principal, upload.id)
 
     async def _progress(self, upload: Upload) -> Progress:
         if upload.state is UploadState.STORED:
@@ -246,6 +249,12 @@ class UploadService:
             raise ConflictError(
                 "upload_elsewhere", "Another machine of the studio has the bytes of this upload."
             )
+
+
+def _told(task: "asyncio.Task[Progress]") -> None:
+    """An upload that an earlier process left whole."""
+    if not task.cancelled():
+        log.info("upload.resumed", extra={"failed": task.exception() is not None})
 
 
 async def _checked(chunks: AsyncIterator[bytes], check: HeadCheck) -> AsyncIterator[bytes]:

@@ -78,10 +78,20 @@ class PairsUploads:
     def __init__(self, tx: Transaction) -> None:
         self._tx = tx
 
-    async def finishing(self, worker_id: str) -> Sequence[tuple[UUID, UUID]]:
-        """(id, owner) of those whose LoRA is to be made."""
-        state = UploadState.FINISHING.value
-        return await self._found(worker_id, uploads.c.state == state)
+    async def unfinished(self, worker_id: str) -> Sequence[tuple[UUID, UUID, int | None]]:
+        """(id, owner, length) of those that are not at their end; without a length those whose
+        LoRA is being made already."""
+        query = sa.select(
+            uploads.c.id, uploads.c.owner_id, uploads.c.length, uploads.c.state
+        ).where(
+            uploads.c.worker_id == worker_id,
+            uploads.c.state.in_([state.value for state in UNFINISHED]),
+        )
+        receiving = UploadState.RECEIVING.value
+        return [
+            (row.id, row.owner_id, row.length if row.state == receiving else None)
+            for row in (await self._tx.execute(query)).all()
+        ]
 
     async def expired(self, worker_id: str, at: datetime) -> Sequence[tuple[UUID, UUID]]:
         """(id, owner) of those that have expired by then; one that is being finished does not."""

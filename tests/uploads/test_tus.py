@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import aiohttp
 import pytest
@@ -16,6 +17,8 @@ from safetensors_files import lora_bytes
 from studio import Studio, settings_for, stand_in_at
 from studio import studio as running
 from tusclient.client import TusClient
+
+from sidecar.uploads.files import UploadFiles
 
 pytestmark = pytest.mark.usefixtures("each_database")
 
@@ -275,6 +278,45 @@ async def test_a_stock_client_uploads_through_ten_cuts_and_a_restart(tmp_path: P
             assert proxy.broken == 5
     stack.close()
     assert loras["items"][0]["sha256"] == hashlib.sha256(data).hexdigest()
+
+
+async def test_an_upload_whose_last_byte_came_just_before_a_crash_becomes_a_lora(
+    tmp_path: Path,
+) -> None:
+    async with stand_in_at(tmp_path) as (_, url):
+        settings = settings_for(tmp_path, url)
+        async with running(settings) as first:
+            path = await begin(first)
+            await patch(first, path, 0, DATA[:1000])
+        # the bytes are on the disk, and no row says that all have come
+        files = UploadFiles(settings.data_dir / "uploads")
+        await files.append(UUID(path.rpartition("/")[2]), 1000, once(DATA[1000:]), None)
+        async with running(settings) as second:
+            shown: dict[str, Any] = {}
+            while shown.get("state") != "stored":
+                _, shown = await second.ask("GET", path.removeprefix("/api/v1/comfyui"))
+                await asyncio.sleep(0.02)
+            _, lora = await second.ask("GET", f"/loras/{shown['lora_id']}")
+    assert lora["sha256"] == hashlib.sha256(DATA).hexdigest()
+
+
+async def once(data: bytes) -> AsyncIterator[bytes]:
+    yield data
+
+
+async def test_an_unknown_checksum_begins_no_upload(studio: Studio) -> None:
+    status, body, _ = await send(
+        studio,
+        "POST",
+        "/api/v1/comfyui/uploads",
+        DATA,
+        Upload_Length=str(len(DATA)),
+        Upload_Checksum="crc32 AAAA",
+        Content_Type="application/offset+octet-stream",
+    )
+    assert (status, body["error"]["code"]) == (400, "unknown_checksum")
+    _, listed = await studio.ask("GET", "/uploads")
+    assert listed["items"] == []
 
 
 async def test_an_upload_that_nobody_goes_on_with_expires(tmp_path: Path, clock: FakeClock) -> None:
